@@ -1,0 +1,10 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""MESM's modal-enhanced aligner for DETR-style video grounders, as an MMEngine plugin.
+
+Importing this package registers its components in MMEngine's registries and does nothing else.
+"""
+
+from mesm_plugin import datasets, evaluation, losses, models
+from mesm_plugin.version import __version__
+
+__all__ = ["__version__", "datasets", "evaluation", "losses", "models"]

@@ -1,0 +1,6 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Registry nodes of the plugin, imported as `mesm_plugin.registry`."""
+
+from mesm_plugin.registry.nodes import DATASETS, FUNCTIONS, HOOKS, METRICS, MODELS, TRANSFORMS, SharedRegistry
+
+__all__ = ["DATASETS", "FUNCTIONS", "HOOKS", "METRICS", "MODELS", "TRANSFORMS", "SharedRegistry"]

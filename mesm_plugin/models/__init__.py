@@ -1,1 +1,30 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Models of video grounding.
+
+The grounders are not imported here: their base class is slow to import, and the registry finds them by name.
+"""
+
+from mesm_plugin.models.aligners import (
+    AlignerOutput,
+    BaseAligner,
+    FrameWordEnhancer,
+    MESMAligner,
+    SegmentSentenceEnhancer,
+)
+from mesm_plugin.models.heads import GlobalTokenSaliencyHead, MLPSaliencyHead, MomentHead
+from mesm_plugin.models.layers import DABDecoder, GlobalTokenEncoder
+from mesm_plugin.models.matcher import MomentMatcher
+
+__all__ = [
+    "AlignerOutput",
+    "BaseAligner",
+    "DABDecoder",
+    "FrameWordEnhancer",
+    "GlobalTokenEncoder",
+    "GlobalTokenSaliencyHead",
+    "MESMAligner",
+    "MLPSaliencyHead",
+    "MomentHead",
+    "MomentMatcher",
+    "SegmentSentenceEnhancer",
+]

@@ -1,0 +1,33 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Loss of the foreground classification (the third term of Eq. 7)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mesm_plugin.registry import MODELS
+
+
+@MODELS.register_module()
+class LabelLoss(nn.Module):
+    """Cross-entropy of foreground against background over all object queries (lambda_ce of Eq. 7).
+
+    As in the peers, the weighted values are averaged over the number of object queries, not over the sum of weights.
+
+    Args:
+        loss_weight: lambda_ce.
+        background_weight: Weight of the object queries that no moment is matched to.
+    """
+
+    class_weight: Tensor
+
+    def __init__(self, loss_weight: float = 4.0, background_weight: float = 0.1) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+        self.register_buffer("class_weight", torch.tensor([1.0, background_weight]), persistent=False)
+
+    def forward(self, logits: Tensor, foreground: Tensor) -> Tensor:
+        """Compares logits (Q, N, 2), foreground first, to foreground (Q, N) bool."""
+        target = (~foreground).long()
+        loss = F.cross_entropy(logits.float().transpose(1, 2), target, self.class_weight, reduction="none")
+        return self.loss_weight * loss.mean()

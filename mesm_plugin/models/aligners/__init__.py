@@ -1,0 +1,9 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Aligners: what stands between the features and the encoder of a grounder."""
+
+from mesm_plugin.models.aligners.base_aligner import AlignerOutput, BaseAligner
+from mesm_plugin.models.aligners.frame_word_enhancer import FrameWordEnhancer
+from mesm_plugin.models.aligners.mesm_aligner import MESMAligner
+from mesm_plugin.models.aligners.segment_sentence_enhancer import SegmentSentenceEnhancer
+
+__all__ = ["AlignerOutput", "BaseAligner", "FrameWordEnhancer", "MESMAligner", "SegmentSentenceEnhancer"]

@@ -1,0 +1,7 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Prediction heads."""
+
+from mesm_plugin.models.heads.moment_head import FOREGROUND, MomentHead
+from mesm_plugin.models.heads.saliency_head import GlobalTokenSaliencyHead, MLPSaliencyHead
+
+__all__ = ["FOREGROUND", "GlobalTokenSaliencyHead", "MLPSaliencyHead", "MomentHead"]

@@ -1,0 +1,34 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""The head that turns decoder states into moments."""
+
+from torch import Tensor, nn
+
+from mesm_plugin.models.layers import MLP, inverse_sigmoid
+
+FOREGROUND = 0
+"""Class of a span that holds the moment; class 1 is background."""
+
+
+class MomentHead(nn.Module):
+    """Classifies each object query and moves its anchor (as in QD-DETR).
+
+    Args:
+        dims: D.
+    """
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.span = MLP(dims, dims, 2, 3)
+        self.label = nn.Linear(dims, 2)
+
+    def forward(self, states: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
+        """Reads moments off the states.
+
+        Args:
+            states: (layers, Q, N, D).
+            anchors: (layers, Q, N, 2) normalised centre and width.
+
+        Returns:
+            Logits (layers, Q, N, 2), foreground first, and spans (layers, Q, N, 2), normalised centre and width.
+        """
+        return self.label(states), (self.span(states) + inverse_sigmoid(anchors)).sigmoid()

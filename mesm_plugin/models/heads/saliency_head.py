@@ -1,0 +1,43 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Heads that score each clip."""
+
+from torch import Tensor, nn
+
+from mesm_plugin.models.layers import MLP
+from mesm_plugin.registry import MODELS
+
+
+@MODELS.register_module()
+class GlobalTokenSaliencyHead(nn.Module):
+    """Scaled dot product of each clip with the global token, both projected (QD-DETR, released MESM).
+
+    Args:
+        dims: D.
+    """
+
+    def __init__(self, dims: int = 256) -> None:
+        super().__init__()
+        self.clip_projection = nn.Linear(dims, dims)
+        self.token_projection = nn.Linear(dims, dims)
+
+    def forward(self, clips: Tensor, token: Tensor) -> Tensor:
+        """Scores clips (P, Lv, D) by the global token (P, D) of their pair; returns logits (P, Lv)."""
+        scores = self.clip_projection(clips) @ self.token_projection(token)[:, :, None]
+        return scores[..., 0] * clips.shape[-1] ** -0.5
+
+
+@MODELS.register_module()
+class MLPSaliencyHead(nn.Module):
+    """A perceptron over each encoded clip (the s of Eq. 6).
+
+    Args:
+        dims: D.
+    """
+
+    def __init__(self, dims: int = 256) -> None:
+        super().__init__()
+        self.mlp = MLP(dims, dims, 1, 2)
+
+    def forward(self, clips: Tensor, token: Tensor) -> Tensor:
+        """Scores clips (P, Lv, D), whatever the global token (P, D); returns logits (P, Lv)."""
+        return self.mlp(clips)[..., 0]

@@ -1,0 +1,173 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""The DAB-style decoder with learned spans."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mesm_plugin.models.layers.mlp import MLP
+from mesm_plugin.models.layers.positions import anchor_position
+from mesm_plugin.registry import MODELS
+
+
+def inverse_sigmoid(x: Tensor, eps: float = 1e-3) -> Tensor:
+    """Logit of x, with x and 1 - x kept at least `eps`."""
+    x = x.clamp(0, 1)
+    return (x.clamp(min=eps) / (1 - x).clamp(min=eps)).log()
+
+
+class DABDecoderLayer(nn.Module):
+    """Self-attention of the object queries, cross-attention to the clips, FFN (DAB-DETR, as in QD-DETR).
+
+    In cross-attention content and position are concatenated per head, so that their dot products add up. Only the first
+    layer also adds projected positions to the contents.
+    """
+
+    def __init__(self, dims: int, heads: int, ffn_dims: int, dropout: float, is_first: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_dropout = dropout
+        self.self_query_content = nn.Linear(dims, dims)
+        self.self_query_position = nn.Linear(dims, dims)
+        self.self_key_content = nn.Linear(dims, dims)
+        self.self_key_position = nn.Linear(dims, dims)
+        self.self_value = nn.Linear(dims, dims)
+        self.self_out = nn.Linear(dims, dims)
+        self.norm1 = nn.LayerNorm(dims)
+        self.cross_query_content = nn.Linear(dims, dims)
+        self.cross_query_position = nn.Linear(dims, dims) if is_first else None
+        self.cross_query_sine = nn.Linear(dims, dims)
+        self.cross_key_content = nn.Linear(dims, dims)
+        self.cross_key_position = nn.Linear(dims, dims)
+        self.cross_value = nn.Linear(dims, dims)
+        self.cross_out = nn.Linear(dims, dims)
+        self.norm2 = nn.LayerNorm(dims)
+        self.linear1 = nn.Linear(dims, ffn_dims)
+        self.activation = nn.PReLU()
+        self.linear2 = nn.Linear(ffn_dims, dims)
+        self.norm3 = nn.LayerNorm(dims)
+        self.dropout = nn.Dropout(dropout)
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        dropout_p = self.attention_dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(query, key, value, mask, dropout_p=dropout_p)
+        return attended.transpose(1, 2).flatten(-2)
+
+    def forward(
+        self,
+        state: Tensor,
+        state_position: Tensor,
+        state_sine: Tensor,
+        clips: Tensor,
+        clips_position: Tensor,
+        query_video: Tensor,
+        mask: Tensor,
+    ) -> Tensor:
+        """Refines the states of the object queries.
+
+        Args:
+            state: (Q, N, D) states of the object queries.
+            state_position: (Q, N, D) positions made from their anchors.
+            state_sine: (Q, N, D) sine encoding of the anchors, modulated.
+            clips: (Q, Lv, D) encoded clips.
+            clips_position: (V, Lv, D).
+            query_video: (Q,) video of each query.
+            mask: (Q, Lv) bool, True = valid clip.
+
+        Returns:
+            (Q, N, D).
+        """
+        query = self.self_query_content(state) + self.self_query_position(state_position)
+        key = self.self_key_content(state) + self.self_key_position(state_position)
+        attended = self._attend(
+            self._split_heads(query), self._split_heads(key), self._split_heads(self.self_value(state)), None
+        )
+        state = self.norm1(state + self.dropout(self.self_out(attended)))
+
+        query = self.cross_query_content(state)
+        key = self.cross_key_content(clips)
+        key_position = self.cross_key_position(clips_position).index_select(0, query_video)
+        if self.cross_query_position is not None:
+            query = query + self.cross_query_position(state_position)
+            key = key + key_position
+        query = torch.cat((self._split_heads(query), self._split_heads(self.cross_query_sine(state_sine))), dim=-1)
+        key = torch.cat((self._split_heads(key), self._split_heads(key_position)), dim=-1)
+        attended = self._attend(query, key, self._split_heads(self.cross_value(clips)), mask[:, None, None, :])
+        state = self.norm2(state + self.dropout(self.cross_out(attended)))
+
+        hidden = self.dropout(self.activation(self.linear1(state)))
+        return self.norm3(state + self.dropout(self.linear2(hidden)))
+
+
+@MODELS.register_module()
+class DABDecoder(nn.Module):
+    """Decoder that refines learned spans layer by layer (Sec. 3.4 of MESM, as in QD-DETR).
+
+    Args:
+        dims: D.
+        heads: Attention heads.
+        ffn_dims: Channels inside the FFN.
+        num_layers: Decoder layers.
+        num_queries: N, learned spans.
+        dropout: Dropout of attention weights, in the FFN and before the residuals.
+    """
+
+    def __init__(
+        self,
+        dims: int = 256,
+        heads: int = 8,
+        ffn_dims: int = 1024,
+        num_layers: int = 2,
+        num_queries: int = 10,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.dims = dims
+        self.layers = nn.ModuleList(
+            DABDecoderLayer(dims, heads, ffn_dims, dropout, is_first=i == 0) for i in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(dims)
+        self.position_head = MLP(dims, dims, dims, 2)
+        self.sine_scale = MLP(dims, dims, dims, 2)
+        self.width_head = MLP(dims, dims, 1, 2)
+        self.refinement_head = MLP(dims, dims, 2, 3)
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+        nn.init.zeros_(self.refinement_head[-1].bias)
+        self.anchors = nn.Parameter(torch.randn(num_queries, 2))
+
+    def forward(
+        self, clips: Tensor, clips_position: Tensor, query_video: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Decodes encoded clips.
+
+        Args:
+            clips: (Q, Lv, D) encoded clips of the positive pairs.
+            clips_position: (V, Lv, D).
+            query_video: (Q,) video of each query.
+            mask: (Q, Lv) bool, True = valid clip.
+
+        Returns:
+            The states (layers, Q, N, D) and the anchors that each layer starts from (layers, Q, N, 2), normalised
+            centre and width.
+        """
+        anchor = self.anchors.sigmoid().expand(clips.shape[0], -1, -1)
+        state = clips.new_zeros(*anchor.shape[:2], self.dims)
+        states, anchors = [], [anchor]
+        for i, layer in enumerate(self.layers):
+            sine = anchor_position(anchor, self.dims)
+            position = self.position_head(sine)
+            if i > 0:
+                sine = sine * self.sine_scale(state)
+            sine = sine * (self.width_head(state).sigmoid() / anchor[..., 1:])
+            state = layer(state, position, sine, clips, clips_position, query_video, mask)
+            states.append(self.norm(state))
+            if i + 1 < len(self.layers):
+                refined = (self.refinement_head(state) + inverse_sigmoid(anchor)).sigmoid()
+                anchors.append(refined)
+                anchor = refined.detach()
+        return torch.stack(states), torch.stack(anchors)

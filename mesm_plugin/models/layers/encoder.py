@@ -1,0 +1,97 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""The transformer encoder over aligned clips."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mesm_plugin.registry import MODELS
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with positions on queries and keys, in the parameter layout of MultiheadAttention."""
+
+    def __init__(self, dims: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * dims, dims))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * dims))
+        self.out_proj = nn.Linear(dims, dims)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(self, x: Tensor, position: Tensor, mask: Tensor) -> Tensor:
+        """Attends within x (P, L, D), plus its positions, to the keys where mask (P, L) is True."""
+        dims = x.shape[-1]
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        query, key = F.linear(x + position, weight[: 2 * dims], bias[: 2 * dims]).chunk(2, dim=-1)
+        value = F.linear(x, weight[2 * dims :], bias[2 * dims :])
+        query, key, value = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (query, key, value))
+        dropout_p = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(query, key, value, mask[:, None, None, :], dropout_p=dropout_p)
+        return self.out_proj(attended.transpose(1, 2).flatten(-2))
+
+
+class TransformerEncoderLayer(nn.Module):
+    """Post-norm encoder layer with a PReLU FFN (as in QD-DETR)."""
+
+    def __init__(self, dims: int, heads: int, ffn_dims: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = SelfAttention(dims, heads, dropout)
+        self.norm1 = nn.LayerNorm(dims)
+        self.linear1 = nn.Linear(dims, ffn_dims)
+        self.activation = nn.PReLU()
+        self.linear2 = nn.Linear(ffn_dims, dims)
+        self.norm2 = nn.LayerNorm(dims)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, position: Tensor, mask: Tensor) -> Tensor:
+        """Encodes x (P, L, D) with positions (P, L, D) under a key mask (P, L) bool, True = valid."""
+        x = self.norm1(x + self.dropout(self.attention(x, position, mask)))
+        hidden = self.dropout(self.activation(self.linear1(x)))
+        return self.norm2(x + self.dropout(self.linear2(hidden)))
+
+
+@MODELS.register_module()
+class GlobalTokenEncoder(nn.Module):
+    """Transformer encoder over a learned global token and the aligned clips (Sec. 3.4 of MESM, as in QD-DETR).
+
+    The global token sums the clips up; no clip attends to it.
+
+    Args:
+        dims: D.
+        heads: Attention heads.
+        ffn_dims: Channels inside the FFN.
+        num_layers: Encoder layers.
+        dropout: Dropout of attention weights, in the FFN and before the residuals.
+    """
+
+    def __init__(
+        self, dims: int = 256, heads: int = 8, ffn_dims: int = 1024, num_layers: int = 2, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(TransformerEncoderLayer(dims, heads, ffn_dims, dropout) for _ in range(num_layers))
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+        self.global_token = nn.Parameter(torch.randn(dims))
+        self.global_position = nn.Parameter(torch.randn(dims))
+
+    def forward(self, clips: Tensor, position: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Encodes aligned clips.
+
+        Args:
+            clips: (P, Lv, D).
+            position: (P, Lv, D).
+            mask: (P, Lv) bool, True = valid.
+
+        Returns:
+            The encoded clips (P, Lv, D) and the global token of each pair (P, D).
+        """
+        pairs = clips.shape[0]
+        x = torch.cat((self.global_token.expand(pairs, 1, -1), clips), dim=1)
+        position = torch.cat((self.global_position.expand(pairs, 1, -1), position), dim=1)
+        mask = F.pad(mask, (1, 0), value=False)
+        for layer in self.layers:
+            x = layer(x, position, mask)
+        return x[:, 1:], x[:, 0]

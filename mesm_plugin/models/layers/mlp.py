@@ -1,0 +1,55 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Perceptrons: the plain one, and the normalised input projection of the QD-DETR family."""
+
+from torch import Tensor, nn
+
+
+class MLP(nn.Sequential):
+    """Linear layers with ReLU between them.
+
+    Args:
+        in_dims: Channels of the input.
+        hidden_dims: Channels between the layers.
+        out_dims: Channels of the output.
+        num_layers: Number of linear layers.
+    """
+
+    def __init__(self, in_dims: int, hidden_dims: int, out_dims: int, num_layers: int) -> None:
+        dims = [in_dims, *[hidden_dims] * (num_layers - 1), out_dims]
+        layers: list[nn.Module] = []
+        for i in range(num_layers):
+            layers += [nn.Linear(dims[i], dims[i + 1]), nn.ReLU()]
+        super().__init__(*layers[:-1])
+
+
+class InputProjection(nn.Sequential):
+    """Maps features to the common space: blocks of LayerNorm, dropout, linear; ReLU between blocks.
+
+    Args:
+        in_dims: Dv or Dt, channels of the features.
+        out_dims: D.
+        num_layers: Number of blocks.
+        dropout: Dropout before each linear layer.
+    """
+
+    def __init__(self, in_dims: int, out_dims: int, num_layers: int = 2, dropout: float = 0.5) -> None:
+        layers: list[nn.Module] = []
+        for i in range(num_layers):
+            dims = in_dims if i == 0 else out_dims
+            layers += [nn.LayerNorm(dims), nn.Dropout(dropout), nn.Linear(dims, out_dims), nn.ReLU()]
+        super().__init__(*layers[:-1])
+        self.in_dims = in_dims
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Projects features (..., in_dims) to (..., out_dims).
+
+        Raises:
+            ValueError: The features have another width than the projection was built for.
+        """
+        if features.shape[-1] != self.in_dims:
+            raise ValueError(
+                f"the features have {features.shape[-1]} channels, but the model was built for {self.in_dims}; set "
+                "video_dims and text_dims of the model to the width of the feature files (video_dims counts the two "
+                "temporal endpoint channels)"
+            )
+        return super().forward(features)

@@ -149,10 +149,11 @@ def convert_state_dict(state_dict: Mapping[str, Tensor], options: Mapping[str, A
         ValueError: See `parameter_names`.
     """
     converted = {ours: state_dict[name] for name, ours in parameter_names(list(state_dict), options).items()}
-    # The branch for masked words shares modules with the other one; PyTorch lists shared parameters under both names.
+    # The two FFNs of a layer share the slope of their activation; PyTorch lists it under both names.
     for name in list(converted):
-        if name.startswith("aligner.frame_word.layers.") and ".update." in name:
-            converted.setdefault(name.replace(".update.", ".words_update."), converted[name])
+        if ".words_update.norm1.weight" in name:
+            layer = name.removesuffix(".words_update.norm1.weight")
+            converted[f"{layer}.words_update.activation.weight"] = converted[f"{layer}.update.activation.weight"]
     return converted
 
 

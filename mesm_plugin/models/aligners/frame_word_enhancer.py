@@ -2,13 +2,13 @@
 """FW-MESM: frame-word level enhancement of the video."""
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from mesm_plugin.models.layers import CrossAttentionLayer, InputProjection
-from mesm_plugin.models.layers.cross_attention_layer import UpdateForm
+from mesm_plugin.models.layers import InputProjection
+from mesm_plugin.models.layers.cross_attention_layer import TwoWayCrossAttentionLayer, UpdateForm
 from mesm_plugin.registry import MODELS
 
 
@@ -65,8 +65,7 @@ class FrameWordEnhancer(nn.Module):
         self.use_position = use_position
         self.masked_word_clips = masked_word_clips
         self.layers = nn.ModuleList(
-            CrossAttentionLayer(dims, heads, ffn_dims, dropout, update, two_way=True, separate_ffn=separate_ffn)
-            for _ in range(num_layers)
+            TwoWayCrossAttentionLayer(dims, heads, ffn_dims, dropout, update, separate_ffn) for _ in range(num_layers)
         )
         for parameter in self.layers.parameters():
             if parameter.dim() > 1:
@@ -161,19 +160,19 @@ class FrameWordEnhancer(nn.Module):
 
         restored = self.mask_words(words, batch, project_words)
         source_mask = batch["clip_mask"] if self.masked_word_clips == "moment" else clips_mask[query_video]
-        for layer in self.layers:
-            attended_clips, attended_words = layer.attention.both_directions(
-                enhanced if position is None else enhanced + position,
+        for layer in cast("list[TwoWayCrossAttentionLayer]", self.layers):
+            enhanced, restored = layer.both_directions(
+                enhanced,
+                position,
                 words_key,
                 words_value,
                 pair_words_mask,
                 words_key_index,
-                restored if words_position is None else restored + words_position,
+                restored,
+                words_position,
                 clips_key,
                 clips,
                 source_mask,
                 query_video,
             )
-            enhanced = layer.update(enhanced, attended_clips)
-            restored = layer.words_update(restored, attended_words)
         return enhanced, self.word_head(restored)

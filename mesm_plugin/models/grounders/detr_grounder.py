@@ -110,7 +110,7 @@ class DETRGrounder(BaseModel):
         self.auxiliary_loss = auxiliary_loss
         self.post_process = MomentPostProcess(**post_process)
 
-    def forward(  # type: ignore[override] (inputs is a mapping of tensors, as MMEngine allows)
+    def forward(
         self,
         inputs: Mapping[str, Tensor],
         data_samples: list[GroundingDataSample] | None = None,

@@ -49,8 +49,23 @@ class AddNormFFN(nn.Module):
         return self.norm2(x + self.dropout(self.linear2(hidden)))
 
 
+def build_update(
+    update: UpdateForm, dims: int, ffn_dims: int, dropout: float, activation: nn.Module
+) -> AddMLP | AddNormFFN:
+    """Builds the update named by a config.
+
+    Raises:
+        ValueError: `update` has an unknown value.
+    """
+    if update == "add_mlp":
+        return AddMLP(dims, ffn_dims, dropout)
+    if update == "add_norm_ffn":
+        return AddNormFFN(dims, ffn_dims, dropout, activation)
+    raise ValueError(f'update must be "add_mlp" or "add_norm_ffn", got {update!r}')
+
+
 class CrossAttentionLayer(nn.Module):
-    """Cross-attention from one modality to the other, and the update of the one that attends.
+    """Cross-attention to the other modality, and the update of the one that attends.
 
     Args:
         dims: D.
@@ -58,38 +73,14 @@ class CrossAttentionLayer(nn.Module):
         ffn_dims: Channels inside the FFN or MLP.
         dropout: Dropout of attention weights and of the update.
         update: "add_norm_ffn" (QD-DETR, released MESM) or "add_mlp" (Eq. 1).
-        two_way: Whether words also attend to clips, through the same attention (FW-MESM).
-        separate_ffn: Whether that direction has an FFN and norms of its own (with "add_norm_ffn" the slope of the
-            activation stays shared).
-
-    Raises:
-        ValueError: `update` has an unknown value.
     """
 
     def __init__(
-        self,
-        dims: int,
-        heads: int,
-        ffn_dims: int,
-        dropout: float,
-        update: UpdateForm = "add_norm_ffn",
-        two_way: bool = False,
-        separate_ffn: bool = False,
+        self, dims: int, heads: int, ffn_dims: int, dropout: float, update: UpdateForm = "add_norm_ffn"
     ) -> None:
         super().__init__()
         self.attention = SharedCrossAttention(dims, heads, dropout)
-        activation = nn.PReLU()
-
-        def build_update() -> AddMLP | AddNormFFN:
-            if update == "add_mlp":
-                return AddMLP(dims, ffn_dims, dropout)
-            if update == "add_norm_ffn":
-                return AddNormFFN(dims, ffn_dims, dropout, activation)
-            raise ValueError(f'update must be "add_mlp" or "add_norm_ffn", got {update!r}')
-
-        self.update = build_update()
-        if two_way:
-            self.words_update = build_update() if separate_ffn else self.update
+        self.update = build_update(update, dims, ffn_dims, dropout, nn.PReLU())
 
     def forward(
         self,
@@ -114,3 +105,73 @@ class CrossAttentionLayer(nn.Module):
         """
         query = x if position is None else x + position
         return self.update(x, self.attention(query, key, value, mask, index))
+
+
+class TwoWayCrossAttentionLayer(CrossAttentionLayer):
+    """Cross-attention whose weights also let words attend to clips (FW-MESM).
+
+    Args:
+        dims: D.
+        heads: Attention heads.
+        ffn_dims: Channels inside the FFN or MLP.
+        dropout: Dropout of attention weights and of the updates.
+        update: See `CrossAttentionLayer`.
+        separate_ffn: Whether the words have an FFN (or MLP) and norms of their own; the slope of the FFN's activation
+            stays shared.
+    """
+
+    def __init__(
+        self, dims: int, heads: int, ffn_dims: int, dropout: float, update: UpdateForm, separate_ffn: bool
+    ) -> None:
+        super().__init__(dims, heads, ffn_dims, dropout, update)
+        self.words_update: AddMLP | AddNormFFN | None = None
+        if separate_ffn:
+            activation = self.update.activation if isinstance(self.update, AddNormFFN) else nn.PReLU()
+            self.words_update = build_update(update, dims, ffn_dims, dropout, activation)
+
+    def both_directions(
+        self,
+        clips: Tensor,
+        clips_position: Tensor | None,
+        words_key: Tensor,
+        words_value: Tensor,
+        words_mask: Tensor,
+        words_index: Tensor | None,
+        words: Tensor,
+        words_position: Tensor | None,
+        clips_key: Tensor,
+        clips_value: Tensor,
+        clips_mask: Tensor,
+        clips_index: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Lets the clips of each pair attend to words, and masked words to clips.
+
+        Args:
+            clips: (P, Lv, D) clips of each pair.
+            clips_position: (P, Lv, D) added to them where they query, or None.
+            words_key, words_value: (Q, Lw, D), repeated for the pairs by `words_index`.
+            words_mask: (P, Lw) bool, True = valid.
+            words_index: (P,) words of each pair; None where they correspond one to one.
+            words: (Q, Lw, D) masked words.
+            words_position: (Q, Lw, D) added to them where they query, or None.
+            clips_key, clips_value: (V, Lv, D), repeated for the queries by `clips_index`.
+            clips_mask: (Q, Lv) bool, True = clip that words are restored from.
+            clips_index: (Q,) video of each query.
+
+        Returns:
+            (P, Lv, D) and (Q, Lw, D).
+        """
+        attended_clips, attended_words = self.attention.both_directions(
+            clips if clips_position is None else clips + clips_position,
+            words_key,
+            words_value,
+            words_mask,
+            words_index,
+            words if words_position is None else words + words_position,
+            clips_key,
+            clips_value,
+            clips_mask,
+            clips_index,
+        )
+        words_update = self.update if self.words_update is None else self.words_update
+        return self.update(clips, attended_clips), words_update(words, attended_words)

@@ -137,7 +137,9 @@ class DABDecoder(nn.Module):
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
-        nn.init.zeros_(self.refinement_head[-1].bias)
+        last = self.refinement_head[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.bias)
         self.anchors = nn.Parameter(torch.randn(num_queries, 2))
 
     def forward(

@@ -1,0 +1,6 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Metrics for MMEngine's evaluator."""
+
+from mesm_plugin.evaluation.metrics.moment_retrieval_metric import MomentRetrievalMetric
+
+__all__ = ["MomentRetrievalMetric"]

@@ -105,9 +105,9 @@ def compare(golden: dict[str, Any]) -> None:
     weights = golden["loss_weights"]
     assert {LOSS_NAMES.get(name, name) for name in weights} == set(losses)
     for name, weight in weights.items():
-        reference = torch.tensor(golden["losses"][name])
-        loss = losses[LOSS_NAMES.get(name, name)] / weight
-        assert_close(f"loss {name}", loss, reference, 1e-4 * float(reference.abs()) + 1e-6)
+        reference = weight * torch.tensor(golden["losses"][name])
+        loss = losses[LOSS_NAMES.get(name, name)]
+        assert_close(f"loss {name}", loss, reference, 1e-4 * float(reference.abs()) + 1e-6 * weight)
     total = torch.stack(list(losses.values())).sum()
     assert_close("total", total, torch.as_tensor(golden["total"]), 1e-4 * abs(float(golden["total"])))
 
@@ -119,9 +119,10 @@ def compare(golden: dict[str, Any]) -> None:
     assert set(names.values()) == set(parameters), "parameters of the file and of the model differ"
     assert set(gradients) <= set(names), "the file has gradients of parameters that the model leaves out"
     for released, name in names.items():
-        gradient = parameters[name].grad
-        assert gradient is not None, f"{name} has no gradient"
-        reference = gradients[released]
+        # A parameter that nothing depends on, as the refinement of spans behind a single decoder layer, has none.
+        none = torch.zeros_like(parameters[name])
+        gradient = none if parameters[name].grad is None else parameters[name].grad
+        reference = gradients.get(released, none)
         tolerance = 1e-3 * float(reference.abs().max()) + 1e-6 * largest
         assert_close(f"gradient of {name} ({released})", gradient, reference, tolerance)
 

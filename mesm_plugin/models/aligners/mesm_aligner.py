@@ -136,9 +136,17 @@ class MESMAligner(BaseAligner):
 
         Returns:
             `loss_masked_word` (Eq. 2) and `loss_contrastive` (Eq. 5), weighted, where their parts are on.
+
+        Raises:
+            ValueError: Words were masked, but their classes are missing.
         """
         losses = {}
         if "word_logits" in output.extra:
+            if "words_label" not in batch:
+                raise ValueError(
+                    "FW-MESM restores masked words, but the batch has no words_label: give the text encoder a "
+                    "vocabulary, or switch FW-MESM off with frame_word=None"
+                )
             losses["loss_masked_word"] = self.masked_word_loss(
                 output.extra["word_logits"], batch["words_label"], batch["words_mask"]
             )

@@ -1,0 +1,77 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Components resolve by bare name from every MMEngine codebase, and importing the package stays cheap."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from mmengine import registry as root
+from mmengine.registry import DefaultScope, Registry
+
+from mesm_plugin import registry
+from mesm_plugin.models import MESMAligner
+
+NAMES = {
+    "MODELS": [
+        "MESMAligner",
+        "FrameWordEnhancer",
+        "SegmentSentenceEnhancer",
+        "DETRGrounder",
+        "IoUContrastiveLoss",
+        "MaskedWordLoss",
+        "MomentMatcher",
+    ],
+    "DATASETS": ["CharadesSTADataset", "SyntheticDataset", "HDF5FeatureStore"],
+    "TRANSFORMS": ["GloVeText", "PreExtractedText"],
+    "FUNCTIONS": ["collate_grounding"],
+    "METRICS": ["MomentRetrievalMetric"],
+    "HOOKS": ["PredictionPlotHook"],
+}
+ALL = [(node, name) for node, names in NAMES.items() for name in names]
+
+
+@pytest.mark.parametrize(("node", "name"), ALL)
+def test_resolves_from_root_own_and_foreign_scope(node: str, name: str) -> None:
+    parent = getattr(root, node)
+    own = getattr(registry, node)
+    foreign = Registry(parent.name, parent=parent, scope=f"foreign_{node}_{name}".lower())
+    component = own.get(name)
+    assert component is not None
+    assert component.__name__ == name
+    assert parent.get(name) is component
+    assert foreign.get(name) is component
+    assert foreign.get(f"mesm_plugin.{name}") is component
+
+
+def test_builds_from_a_foreign_scope_with_default_scope() -> None:
+    foreign = Registry("model", parent=root.MODELS, scope="foreign_build")
+    with DefaultScope.overwrite_default_scope("foreign_build"):
+        aligner = foreign.build({"type": "MESMAligner", "dims": 16, "heads": 2, "ffn_dims": 16})
+    assert isinstance(aligner, MESMAligner)
+
+
+def test_a_deferred_component_builds_from_the_root_before_it_is_imported() -> None:
+    script = """
+        import sys
+        import mesm_plugin
+        from mmengine.registry import HOOKS
+        assert "mmengine.hooks" not in sys.modules
+        print(type(HOOKS.build(dict(type="PredictionPlotHook"))).__name__)
+    """
+    assert run_python(script) == "PredictionPlotHook"
+
+
+def test_import_needs_no_slow_package() -> None:
+    script = """
+        import sys
+        import mesm_plugin
+        slow = ["triton", "mmengine.model", "mmengine.hooks", "mmengine.runner", "h5py", "scipy", "matplotlib", "cv2"]
+        print([name for name in slow if name in sys.modules])
+    """
+    assert run_python(script) == "[]"
+
+
+def run_python(script: str) -> str:
+    result = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
+    return result.stdout.strip()

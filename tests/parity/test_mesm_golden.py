@@ -119,10 +119,12 @@ def compare(golden: dict[str, Any]) -> None:
     assert set(names.values()) == set(parameters), "parameters of the file and of the model differ"
     assert set(gradients) <= set(names), "the file has gradients of parameters that the model leaves out"
     for released, name in names.items():
-        # A parameter that nothing depends on, as the refinement of spans behind a single decoder layer, has none.
-        none = torch.zeros_like(parameters[name])
-        gradient = none if parameters[name].grad is None else parameters[name].grad
-        reference = gradients.get(released, none)
+        # What nothing depends on has no gradient, as the refinement of spans behind a single decoder layer.
+        zero = torch.zeros_like(parameters[name])
+        gradient = parameters[name].grad
+        if gradient is None:
+            gradient = zero
+        reference = gradients.get(released, zero)
         tolerance = 1e-3 * float(reference.abs().max()) + 1e-6 * largest
         assert_close(f"gradient of {name} ({released})", gradient, reference, tolerance)
 

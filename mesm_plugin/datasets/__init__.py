@@ -1,1 +1,29 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Data sets of video grounding: annotations, features and text from files, and how they become a batch."""
+
+from mesm_plugin.datasets.charades_sta import CharadesSTADataset
+from mesm_plugin.datasets.collate import collate_grounding
+from mesm_plugin.datasets.feature_store import FeatureStore, HDF5FeatureStore, MissingFeaturesError
+from mesm_plugin.datasets.grounding_dataset import GroundingDataset
+from mesm_plugin.datasets.item import build_item
+from mesm_plugin.datasets.synthetic import SyntheticDataset, SyntheticFeatures
+from mesm_plugin.datasets.synthetic_export import export_synthetic
+from mesm_plugin.datasets.text import GloVeText, PreExtractedText, SyntheticText, TextEncoder, Vocabulary
+
+__all__ = [
+    "CharadesSTADataset",
+    "FeatureStore",
+    "GloVeText",
+    "GroundingDataset",
+    "HDF5FeatureStore",
+    "MissingFeaturesError",
+    "PreExtractedText",
+    "SyntheticDataset",
+    "SyntheticFeatures",
+    "SyntheticText",
+    "TextEncoder",
+    "Vocabulary",
+    "build_item",
+    "collate_grounding",
+    "export_synthetic",
+]

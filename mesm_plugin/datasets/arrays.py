@@ -1,0 +1,45 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Checks and arithmetic on sequences of feature vectors."""
+
+import numpy as np
+
+
+def checked_sequence(array: np.ndarray, where: str, row: str, dim: int | None = None) -> np.ndarray:
+    """A sequence of feature vectors as float32, checked.
+
+    Args:
+        array: (L, D) of any real dtype.
+        where: File and entry that the array comes from, for the message.
+        row: What a row is: "clip" or "word".
+        dim: Expected D; any if None.
+
+    Returns:
+        (L, D) float32.
+
+    Raises:
+        ValueError: Not numbers, not a matrix, empty, not D wide, or a value is NaN or infinite.
+    """
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{where}: expected real numbers, got dtype {array.dtype}")
+    if array.ndim != 2:
+        raise ValueError(f"{where}: expected shape ({row}s, channels), got {array.shape}")
+    if 0 in array.shape:
+        raise ValueError(f"{where}: the features are empty, shape {array.shape}")
+    if dim is not None and array.shape[1] != dim:
+        raise ValueError(f"{where}: the features have {array.shape[1]} channels, expected {dim}")
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32)
+    finite = np.isfinite(array)
+    if not finite.all():
+        index, channel = np.argwhere(~finite)[0]
+        rows = int((~finite.all(axis=1)).sum())
+        raise ValueError(
+            f"{where}: {array[index, channel]} in {row} {index}, channel {channel} ({rows} of {len(array)} {row}s have "
+            "NaN or infinite values in float32); extract these features again"
+        )
+    return array
+
+
+def l2_normalize(array: np.ndarray) -> np.ndarray:
+    """Divides each row of (L, D) by its L2 norm; rows of zeros stay zeros."""
+    return array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,173 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Charades-STA from its published files."""
+
+import csv
+import hashlib
+import math
+import os
+from collections import Counter
+from typing import Any, ClassVar
+
+from mmengine.logging import print_log
+
+from mesm_plugin.datasets.files import read_lines, require_file
+from mesm_plugin.datasets.grounding_dataset import GroundingDataset
+from mesm_plugin.datasets.text.words import split_words
+from mesm_plugin.registry import DATASETS
+
+_QUIRKS = ("starting beyond the video dropped", "empty sentences dropped", "swapped ends exchanged", "late ends cut")
+_BEYOND, _EMPTY, _SWAPPED, _LATE = _QUIRKS
+
+
+@DATASETS.register_module()
+class CharadesSTADataset(GroundingDataset):
+    """Charades-STA: sentences with one moment each, on videos of indoor activities (Gao et al., ICCV 2017).
+
+    Known quirks of the published annotations are treated as in the released MESM code, in its order, and counted in one
+    line of the log: a moment that starts beyond the video's end is dropped, then swapped ends are exchanged, then an
+    end beyond the video is cut to its duration. Empty sentences are dropped, too. The query id is the line number, from
+    0, which is what the released code uses on the test split.
+
+    A validation split can be held out of the training file by video: "train" and "val" divide the videos by a hash of
+    their ids, so that the division depends neither on the machine nor on the order of the file.
+
+    Args:
+        ann_file: `charades_sta_train.txt` or `charades_sta_test.txt`: lines "vid start end##sentence", in seconds.
+        duration_file: `Charades_v1_train.csv` or `Charades_v1_test.csv`; its columns `id` and `length` (seconds) count.
+            A relative path is taken from `data_root`, like that of `ann_file`.
+        holdout: None for all videos, "val" for those held out, "train" for the others.
+        holdout_fraction: Expected share of the videos held out.
+        kwargs: See `GroundingDataset`. `strict=True` raises on the first quirk.
+
+    Raises:
+        FileNotFoundError: A file does not exist.
+        ValueError: A line is malformed, names a video without duration, or holds a moment that is negative, not a
+            number or of length zero; the message names file and line.
+    """
+
+    METAINFO: ClassVar[dict] = {"dataset_type": "charades_sta", "task_name": "moment_retrieval"}
+
+    def __init__(
+        self,
+        *,
+        ann_file: str,
+        duration_file: str,
+        holdout: str | None = None,
+        holdout_fraction: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
+        if holdout not in (None, "train", "val"):
+            raise ValueError(f"holdout is {holdout!r}, expected None, 'train' or 'val'")
+        if not 0 < holdout_fraction < 1:
+            raise ValueError(f"holdout_fraction is {holdout_fraction}, expected a share between 0 and 1")
+        self.duration_file = duration_file
+        self.holdout = holdout
+        self.holdout_fraction = holdout_fraction
+        super().__init__(ann_file=ann_file, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """One dict per video in order of first appearance; its queries in order of the clip they start in."""
+        path = require_file(self.ann_file, "annotation file")
+        durations = self._load_durations()
+        quirks: Counter[str] = Counter()
+        videos: dict[str, dict[str, Any]] = {}
+        for number, line in enumerate(read_lines(path)):
+            where = f"{path}:{number + 1}"
+            vid, start, end, sentence = self._parse(line, where)
+            if vid not in durations:
+                raise ValueError(f"{where}: video {vid} has no duration in {self.duration_file}")
+            if not self._is_included(vid):
+                continue
+            duration = durations[vid]
+            moment = self._repair(start, end, duration, sentence, where, quirks)
+            if moment is not None:
+                video = videos.setdefault(vid, {"vid": vid, "source": vid, "duration": duration, "queries": []})
+                video["queries"].append({"qid": number, "sentence": sentence, "moments": [list(moment)]})
+        for video in videos.values():
+            video["queries"].sort(key=lambda query: self.start_clip(query["moments"][0][0], video["duration"]))
+        print_log(
+            f"{path}: {sum(len(video['queries']) for video in videos.values())} queries of {len(videos)} videos"
+            + (f" (holdout {self.holdout!r})" if self.holdout else "")
+            + "; "
+            + ", ".join(f"{quirks[quirk]} {quirk}" for quirk in _QUIRKS),
+            logger="current",
+        )
+        return list(videos.values())
+
+    def _join_prefix(self) -> None:
+        super()._join_prefix()
+        # An absolute path stays as it is.
+        self.duration_file = os.path.join(self.data_root or "", self.duration_file)
+
+    def _load_durations(self) -> dict[str, float]:
+        path = require_file(self.duration_file, "duration file")
+        durations = {}
+        rows = csv.DictReader(read_lines(path))
+        if not {"id", "length"} <= set(rows.fieldnames or ()):
+            raise ValueError(f"{path}:1: the columns are {rows.fieldnames}, expected 'id' and 'length' among them")
+        for row in rows:
+            duration = _seconds(row["length"])
+            if not duration > 0:
+                length = f"the length of video {row['id']} is {row['length']!r}"
+                raise ValueError(f"{path}:{rows.line_num}: {length}, expected seconds > 0")
+            durations[row["id"]] = duration
+        return durations
+
+    @staticmethod
+    def _parse(line: str, where: str) -> tuple[str, float, float, str]:
+        head, separator, sentence = line.partition("##")
+        fields = head.split()
+        if not separator or len(fields) != 3:
+            raise ValueError(f"{where}: {line.rstrip()!r} is not of the form 'vid start end##sentence'")
+        vid, start, end = fields[0], _seconds(fields[1]), _seconds(fields[2])
+        if not (start >= 0 and end >= 0):
+            raise ValueError(f"{where}: the moment is {fields[1]} to {fields[2]}, expected two numbers of seconds >= 0")
+        if start == end:
+            raise ValueError(
+                f"{where}: the moment {fields[1]} to {fields[2]} has length zero; correct or delete the line"
+            )
+        return vid, start, end, sentence.rstrip()
+
+    def _is_included(self, vid: str) -> bool:
+        if self.holdout is None:
+            return True
+        draw = int.from_bytes(hashlib.sha256(vid.encode()).digest()[:8], "big") / 2**64
+        return (draw < self.holdout_fraction) == (self.holdout == "val")
+
+    def _repair(
+        self, start: float, end: float, duration: float, sentence: str, where: str, quirks: Counter[str]
+    ) -> tuple[float, float] | None:
+        """The moment after the repairs, or None if it is dropped; counts what was done."""
+
+        def found(quirk: str, problem: str) -> None:
+            if self.strict:
+                raise ValueError(f"{where}: {problem}")
+            quirks[quirk] += 1
+
+        beyond = f"the moment {start} to {end} starts beyond the end of the video, {duration} s"
+        if start > duration:
+            found(_BEYOND, beyond)
+            return None
+        if not split_words(sentence):
+            found(_EMPTY, f"the sentence {sentence!r} has no words")
+            return None
+        if start > end:
+            found(_SWAPPED, f"the moment {start} to {end} ends before it starts")
+            start, end = end, start
+        if start == duration:
+            # Cutting would leave nothing of it.
+            found(_BEYOND, beyond)
+            return None
+        if end > duration:
+            found(_LATE, f"the moment {start} to {end} ends beyond the end of the video, {duration} s")
+            end = duration
+        return start, end
+
+
+def _seconds(text: str | None) -> float:
+    """A finite number, or NaN for anything else."""
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan

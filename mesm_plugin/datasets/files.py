@@ -1,0 +1,39 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Files that the user has to provide."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def require_file(file: str | Path, content: str) -> Path:
+    """The path of a file that has to exist.
+
+    Args:
+        file: Path of the file.
+        content: What the file holds, for the message.
+
+    Raises:
+        FileNotFoundError: There is no such file; the message says where it was looked for.
+    """
+    path = Path(file)
+    if path.is_file():
+        return path
+    folder = path.absolute().parent
+    problem = "which does not exist" if not folder.is_dir() else "which has no file of that name"
+    raise FileNotFoundError(
+        f"{content} not found: {path} (looked in {folder}, {problem}); docs/data.md says how to get it"
+    )
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """The lines of a UTF-8 text file, with their line ends.
+
+    Raises:
+        ValueError: A line is not UTF-8; the message names file and line.
+    """
+    with open(path, "rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{path}:{number}: not UTF-8 text ({error}); convert the file") from error

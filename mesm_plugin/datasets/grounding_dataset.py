@@ -1,0 +1,100 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Base class of the data sets: one item is one video with all its queries."""
+
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+
+from mesm_plugin.datasets.feature_store import FeatureStore, MissingFeaturesError
+from mesm_plugin.datasets.item import build_item
+from mesm_plugin.datasets.text.encoder import TextEncoder
+from mesm_plugin.registry import DATASETS, TRANSFORMS
+
+
+class GroundingDataset(BaseDataset):
+    """Videos with sentences and moments.
+
+    A subclass reads annotations: its `load_data_list` returns one dict per video with `vid`, `source` (the video that
+    the sequence was cut from; `vid` where nothing was cut), `duration` in seconds, and `queries`, described with the
+    items that are made of them at `mesm_plugin.datasets.build_item`.
+
+    On initialisation every annotated video is looked up in the features and every sentence in the text encoder, so that
+    what is missing shows before training starts and not in the middle of it.
+
+    Args:
+        features: Feature store, or its config (built from DATASETS).
+        text: Text encoder, or its config (built from TRANSFORMS).
+        clip_length: Seconds of a clip, which maps moments to clips; None if the clips of a video divide its duration
+            evenly (-1 in the released code).
+        max_clips: Longer videos are pooled to so many clips by averaging neighbours; None for no limit.
+        tef: Appends temporal endpoint features, a clip's normalised start and end, to the channels.
+        strict: Raises on an annotation that would otherwise be repaired or dropped.
+        kwargs: Those of `mmengine.dataset.BaseDataset`: `ann_file`, `data_root`, `indices`, `pipeline`, ...
+
+    Raises:
+        MissingFeaturesError: Annotated videos without features.
+        ValueError: No query is left, or a sentence has no known word.
+    """
+
+    def __init__(
+        self,
+        *,
+        features: FeatureStore | dict[str, Any],
+        text: TextEncoder | dict[str, Any],
+        clip_length: float | None,
+        max_clips: int | None = None,
+        tef: bool = True,
+        strict: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        if clip_length is not None and not clip_length > 0:
+            raise ValueError(
+                f"clip_length is {clip_length}, expected seconds > 0, or None if clips divide a video evenly"
+            )
+        if max_clips is not None and max_clips < 1:
+            raise ValueError(f"max_clips is {max_clips}, expected at least 1, or None for no limit")
+        self.features: FeatureStore = DATASETS.build(features) if isinstance(features, dict) else features
+        self.text: TextEncoder = TRANSFORMS.build(text) if isinstance(text, dict) else text
+        self.clip_length = clip_length
+        self.max_clips = max_clips
+        self.tef = tef
+        self.strict = strict
+        super().__init__(**kwargs)
+
+    def full_init(self) -> None:
+        """Loads the annotations, and checks that features and words of all of them can be had."""
+        if self._fully_initialized:
+            return
+        super().full_init()
+        infos = [self.get_data_info(index) for index in range(len(self))]
+        missing = [info["vid"] for info in infos if info["vid"] not in self.features]
+        if missing:
+            raise MissingFeaturesError(
+                f"{len(missing)} of {len(infos)} annotated videos have no features in {self.features}: "
+                + ", ".join(missing[:5])
+                + (", ..." if len(missing) > 5 else "")
+            )
+        self.text.prepare([(query["sentence"], query["qid"]) for info in infos for query in info["queries"]])
+
+    def filter_data(self) -> list[dict]:
+        """All videos; it is an error if there is none."""
+        if not self.data_list:
+            raise ValueError(f"{type(self).__name__}: no query is left of {self.ann_file or 'the annotations'}")
+        return self.data_list
+
+    def prepare_data(self, idx: int) -> Any:
+        """The item of one video: see `mesm_plugin.datasets.build_item`; `pipeline` is applied to it."""
+        info = self.get_data_info(idx)
+        item = build_item(
+            info,
+            self.features[info["vid"]],
+            self.text,
+            clip_length=self.clip_length,
+            max_clips=self.max_clips,
+            tef=self.tef,
+        )
+        return self.pipeline(item)
+
+    def start_clip(self, start: float, duration: float) -> float:
+        """Key by which the released code orders the queries of a video: the clip in which a moment starts."""
+        return start / duration if self.clip_length is None else int(start / self.clip_length)

@@ -1,0 +1,95 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""GloVe word vectors from a local file."""
+
+from collections.abc import Set
+
+import numpy as np
+
+from mesm_plugin.datasets.files import require_file
+from mesm_plugin.datasets.text.vocabulary import Vocabulary
+from mesm_plugin.datasets.text.word_vectors import WordVectorText
+from mesm_plugin.registry import TRANSFORMS
+
+_OF_NUMBERS = b"0123456789+-.eE \t\r\n"
+
+
+@TRANSFORMS.register_module()
+class GloVeText(WordVectorText):
+    """Vectors from a file in GloVe's text format: a word and its numbers per line.
+
+    The file is read through once for all words of a data set (a gigabyte in seconds) and only their vectors are kept; a
+    new sentence with further words reads it once more. Every line is checked to have as many numbers as the first, and
+    to have nothing but numbers after the word.
+
+    Args:
+        file: Such as glove.6B.300d.txt.
+        vocabulary: `GloVe_tokenized_count.txt` of the data set; None if there is no masked language modelling.
+        vocabulary_size: So many of its words, from the first line on, have a class of their own.
+        max_words: Further words of a sentence are cut off.
+        weighting: "uniform", the paper's, or "content_words", close to the released code: see `words.word_weights`.
+        normalize: Divides every vector by its L2 norm.
+
+    Raises:
+        FileNotFoundError: A file does not exist.
+        ValueError: A line of a file is broken; the message names it.
+    """
+
+    def __init__(
+        self,
+        file: str,
+        vocabulary: str | None = None,
+        vocabulary_size: int = 1111,
+        max_words: int = 16,
+        weighting: str = "uniform",
+        normalize: bool = True,
+    ) -> None:
+        classes = None if vocabulary is None else Vocabulary.from_file(vocabulary, vocabulary_size)
+        super().__init__(classes, max_words, weighting, normalize)
+        self.path = require_file(file, "GloVe file")
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def find(self, words: Set[str]) -> dict[str, np.ndarray]:
+        wanted = {word.encode(): word for word in words}
+        found: dict[str, np.ndarray] = {}
+        dim = 0
+        with open(self.path, "rb") as lines:
+            for number, line in enumerate(lines, 1):
+                line = line.rstrip()
+                dim = dim or len(line.split()) - 1
+                word, _, values = line.partition(b" ")
+                if not word or values.count(b" ") != dim - 1 or values.translate(None, _OF_NUMBERS):
+                    problem = _problem(line, dim)
+                    if problem:
+                        raise ValueError(f"{self.path}:{number}: {problem}")
+                    word = line.split()[0] if len(line.split()) == dim + 1 else line
+                if word in wanted:
+                    if problem := _problem(line, dim):
+                        raise ValueError(f"{self.path}:{number}: {problem}")
+                    found[wanted[word]] = np.array(line.split()[1:], dtype=np.float32)
+        if dim == 0:
+            raise ValueError(f"{self.path} is empty, expected a word and its numbers per line")
+        return found
+
+
+def _is_number(text: bytes) -> bool:
+    try:
+        return bool(np.isfinite(np.float32(text)))
+    except ValueError:
+        return False
+
+
+def _problem(line: bytes, dim: int) -> str:
+    """What is wrong with a line that should hold a word and `dim` numbers; empty if nothing is.
+
+    A few words of the large GloVe files contain blanks (". . .").
+    """
+    word, *values = line.split() or [b""]
+    if dim == 0:
+        return f"{line[:40]!r} has no numbers after the word"
+    if len(values) < dim or any(map(_is_number, values[: len(values) - dim])):
+        hint = "; a header line has to be removed" if dim == 1 else ""
+        return f"{len(values)} numbers after the word {word!r}, but the first line of the file has {dim}{hint}"
+    wrong = next((value for value in values[len(values) - dim :] if not _is_number(value)), None)
+    return "" if wrong is None else f"{wrong!r}, after the word {word!r}, is not a finite number"

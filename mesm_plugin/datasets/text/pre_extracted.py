@@ -1,0 +1,114 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Word features that were extracted beforehand."""
+
+from collections.abc import Hashable, Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mesm_plugin.datasets.arrays import checked_sequence, l2_normalize
+from mesm_plugin.datasets.hdf5 import HDF5File
+from mesm_plugin.datasets.text.encoder import TextEncoder, query_name
+from mesm_plugin.datasets.text.vocabulary import Vocabulary
+from mesm_plugin.registry import TRANSFORMS
+
+_START_OF_TEXT, _END_OF_TEXT = 49406, 49407
+
+
+@TRANSFORMS.register_module()
+class PreExtractedText(TextEncoder):
+    """Word features of every query from an HDF5 file, of CLIP's text encoder for instance.
+
+    The file holds one data set (Lw, Dt) per query, named by its query id. For masked language modelling each has the
+    attribute `token_ids` (Lw,), ids of CLIP's tokeniser: the most frequent ones have a class of their own, then come
+    one class of all others, one of CLIP's start and one of its end of text (49406 and 49407), as in the released code.
+    Start and end are never masked.
+
+    Args:
+        file: Path of the HDF5 file.
+        vocabulary: `CLIP_tokenized_count.txt` of the data set; None if there is no masked language modelling.
+        vocabulary_size: So many of its token ids, from the first line on, have a class of their own.
+        max_words: Further words of a query are cut off.
+        normalize: Divides every word's features by their L2 norm.
+        dim: Expected Dt; unchecked if None.
+
+    Raises:
+        FileNotFoundError, OSError: On first use, if the file is missing, truncated or no HDF5 file.
+        ValueError: The vocabulary is broken or holds words.
+    """
+
+    def __init__(
+        self,
+        file: str,
+        vocabulary: str | None = None,
+        vocabulary_size: int = 1111,
+        max_words: int = 16,
+        normalize: bool = True,
+        dim: int | None = None,
+    ) -> None:
+        if max_words < 1:
+            raise ValueError(f"max_words is {max_words}, expected at least 1")
+        self.vocabulary = None if vocabulary is None else Vocabulary.from_file(vocabulary, vocabulary_size)
+        if self.vocabulary is not None and not self.vocabulary.holds_ids:
+            raise ValueError(f"{vocabulary} holds words, expected token ids: lines 'id count'")
+        self.max_words = max_words
+        self.normalize = normalize
+        self.dim = dim
+        self._file = HDF5File(file, "word feature file")
+
+    @property
+    def num_classes(self) -> int | None:
+        return None if self.vocabulary is None else self.vocabulary.size + 3
+
+    def prepare(self, queries: Iterable[tuple[str, Hashable | None]]) -> None:
+        for sentence, qid in queries:
+            self._require(sentence, qid)
+
+    def encode(self, sentence: str, qid: Hashable | None = None) -> dict[str, Tensor]:
+        """See `TextEncoder.encode`; `qid` has to be given, as a new sentence has no features in the file."""
+        key = self._require(sentence, qid)
+        words = checked_sequence(self._file.read(key), f"{self._file.path}, query {key}", "word", self.dim)
+        if self.normalize:
+            words = l2_normalize(words)
+        ids = self._token_ids(key, len(words))
+        words = words[: self.max_words]
+        encoded = {"words": torch.from_numpy(words), "words_weight": torch.ones(len(words))}
+        if ids is not None:
+            ids = ids[: self.max_words]
+            encoded["words_weight"] = torch.from_numpy(~np.isin(ids, (_START_OF_TEXT, _END_OF_TEXT))).float()
+        if self.vocabulary is not None:
+            if ids is None:
+                raise ValueError(
+                    f"{self._file.path}: query {key} has no attribute 'token_ids', which a vocabulary needs; write it, "
+                    "or leave out the vocabulary and switch off masked language modelling"
+                )
+            encoded["words_label"] = torch.tensor([self._label(int(token)) for token in ids])
+            encoded["unknown_words"] = encoded["words_label"] == self.vocabulary.size
+        return encoded
+
+    def _label(self, token: int) -> int:
+        assert self.vocabulary is not None
+        special = {_START_OF_TEXT: self.vocabulary.size + 1, _END_OF_TEXT: self.vocabulary.size + 2}
+        return special[token] if token in special else self.vocabulary.label(token)
+
+    def _token_ids(self, key: str, num_words: int) -> np.ndarray | None:
+        ids = self._file.attribute(key, "token_ids")
+        if ids is not None and (ids.shape != (num_words,) or ids.dtype.kind not in "iu"):
+            raise ValueError(
+                f"{self._file.path}: 'token_ids' of query {key} is {ids.dtype} of shape {ids.shape}, "
+                f"expected {num_words} integers, one per word"
+            )
+        return ids
+
+    def _require(self, sentence: str, qid: Hashable | None) -> str:
+        if qid is None:
+            raise ValueError(
+                f"{query_name(sentence, qid)} is new, and {self._file.path} holds features of known queries only; "
+                "encode new sentences with word vectors (GloVeText)"
+            )
+        if str(qid) not in self._file:
+            raise ValueError(
+                f"{self._file.path} has no features of {query_name(sentence, qid)} (it holds {len(self._file)} queries)"
+            )
+        return str(qid)

@@ -1,0 +1,94 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+import multiprocessing
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from mesm_plugin.datasets.hdf5 import HDF5File
+
+
+def test_reads_data_sets_and_attributes(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file["v"] = np.arange(6).reshape(3, 2)
+        file["v"].attrs["token_ids"] = [4, 5]
+        file["w"] = 1.0
+    file = HDF5File(tmp_path / "a.hdf5", "feature file")
+    assert len(file) == 2
+    assert "v" in file
+    assert "x" not in file
+    assert file.read("v").tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert file.attribute("v", "token_ids").tolist() == [4, 5]
+    assert file.attribute("w", "token_ids") is None
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    file = HDF5File(tmp_path / "gone.hdf5", "feature file")
+    with pytest.raises(FileNotFoundError, match=r"feature file not found: .*gone\.hdf5"):
+        file.read("v")
+
+
+def test_truncated_file(write_hdf5: Callable[..., str]) -> None:
+    path = Path(write_hdf5("cut.hdf5", v=np.zeros((100, 10))))
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(OSError, match=r"cut\.hdf5 is truncated or is not an HDF5 file \(.*truncated file"):
+        HDF5File(path, "feature file").read("v")
+
+
+@pytest.mark.parametrize("content", ["", "not HDF5 at all"])
+def test_not_hdf5(write_text: Callable[[str, str], str], content: str) -> None:
+    with pytest.raises(OSError, match=r"text\.hdf5 is truncated or is not an HDF5 file"):
+        HDF5File(write_text("text.hdf5", content), "feature file").read("v")
+
+
+def test_damaged_data(tmp_path: Path) -> None:
+    path = tmp_path / "bad.hdf5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("v", data=np.arange(2000.0).reshape(1000, 2), chunks=(1000, 2), compression="gzip")
+        chunk = file["v"].id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    middle = chunk.byte_offset + chunk.size // 2
+    content[middle : middle + 50] = bytes(50)
+    path.write_bytes(content)
+    with pytest.raises(OSError, match=r"bad\.hdf5: v cannot be read, the file is damaged"):
+        HDF5File(path, "feature file").read("v")
+
+
+def test_group_instead_of_data_set(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file["v/features"] = [1.0]
+    with pytest.raises(ValueError, match=r"a\.hdf5: v is a group, expected a data set"):
+        HDF5File(tmp_path / "a.hdf5", "feature file").read("v")
+
+
+def test_pickled_copy_reads_for_itself(write_hdf5: Callable[..., str]) -> None:
+    file = HDF5File(write_hdf5(v=[1.0, 2.0]), "feature file")
+    assert file.read("v").tolist() == [1, 2]
+    copy = pickle.loads(pickle.dumps(file))
+    assert copy._handle is None
+    assert copy.read("v").tolist() == [1, 2]
+
+
+def test_child_process_opens_the_file_anew(write_hdf5: Callable[..., str]) -> None:
+    file = HDF5File(write_hdf5(v=np.arange(1000.0)), "feature file")
+    file.read("v")
+    inherited = file._handle
+
+    def child(results: multiprocessing.SimpleQueue) -> None:
+        value = file.read("v")[-1].item()
+        results.put((value, file._handle is inherited, bool(inherited)))
+
+    context = multiprocessing.get_context("fork")
+    results = context.SimpleQueue()
+    processes = [context.Process(target=child, args=(results,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    answers = [results.get() for _ in processes]
+    for process in processes:
+        process.join()
+    assert answers == [(999.0, False, False)] * 2
+    assert file._handle is inherited
+    assert file.read("v")[-1] == 999

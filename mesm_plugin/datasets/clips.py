@@ -67,4 +67,4 @@ def clips_inside(
             starts = pool_bounds(num_clips, length)[:-1]
             indices = np.searchsorted(starts, indices, side="right") - 1
     clips = np.arange(length)
-    return ((clips >= indices[:, :1]) & (clips <= indices[:, 1:])).any(axis=0)
+    return np.any((clips >= indices[:, :1]) & (clips <= indices[:, 1:]), axis=0)

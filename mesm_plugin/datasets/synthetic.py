@@ -91,7 +91,7 @@ class SyntheticDataset(GroundingDataset):
         word_dim: Dt.
         noise: See `SyntheticFeatures`.
         background: See `SyntheticFeatures`.
-        max_words: Further words of a sentence are cut off; no sentence has more than 11.
+        max_words: Further words of a sentence are cut off; no sentence has more than 10.
         weighting: Of the words when they are drawn for masking: "uniform" or "content_words".
         kwargs: `max_clips`, `tef`, `strict` and those of `mmengine.dataset.BaseDataset`; see `GroundingDataset`.
     """

@@ -1,6 +1,7 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """GloVe word vectors from a local file."""
 
+import math
 from collections.abc import Set
 
 import numpy as np
@@ -59,23 +60,22 @@ class GloVeText(WordVectorText):
                 line = line.rstrip()
                 dim = dim or len(line.split()) - 1
                 word, _, values = line.partition(b" ")
-                if not word or values.count(b" ") != dim - 1 or values.translate(None, _OF_NUMBERS):
-                    problem = _problem(line, dim)
-                    if problem:
-                        raise ValueError(f"{self.path}:{number}: {problem}")
-                    word = line.split()[0] if len(line.split()) == dim + 1 else line
-                if word in wanted:
-                    if problem := _problem(line, dim):
-                        raise ValueError(f"{self.path}:{number}: {problem}")
-                    found[wanted[word]] = np.array(line.split()[1:], dtype=np.float32)
+                looks_right = word and values.count(b" ") == dim - 1 and not values.translate(None, _OF_NUMBERS)
+                if looks_right and word not in wanted:
+                    continue
+                if problem := _problem(line, dim):
+                    raise ValueError(f"{self.path}:{number}: {problem}")
+                word, *numbers = line.split()
+                if word in wanted and len(numbers) == dim:
+                    found[wanted[word]] = np.array(numbers, dtype=np.float32)
         if dim == 0:
             raise ValueError(f"{self.path} is empty, expected a word and its numbers per line")
         return found
 
 
-def _is_number(text: bytes) -> bool:
+def _is_number(text: str) -> bool:
     try:
-        return bool(np.isfinite(np.float32(text)))
+        return math.isfinite(float(text))
     except ValueError:
         return False
 
@@ -83,13 +83,14 @@ def _is_number(text: bytes) -> bool:
 def _problem(line: bytes, dim: int) -> str:
     """What is wrong with a line that should hold a word and `dim` numbers; empty if nothing is.
 
-    A few words of the large GloVe files contain blanks (". . .").
+    A few words of the large GloVe files contain blanks (". . ."), so there may be more columns.
     """
-    word, *values = line.split() or [b""]
+    word, *values = line.decode(errors="replace").split() or [""]
     if dim == 0:
-        return f"{line[:40]!r} has no numbers after the word"
-    if len(values) < dim or any(map(_is_number, values[: len(values) - dim])):
+        return f"{word[:40]!r} has no numbers after the word"
+    extra = len(values) - dim
+    if extra < 0 or any(map(_is_number, values[:extra])):
         hint = "; a header line has to be removed" if dim == 1 else ""
         return f"{len(values)} numbers after the word {word!r}, but the first line of the file has {dim}{hint}"
-    wrong = next((value for value in values[len(values) - dim :] if not _is_number(value)), None)
+    wrong = next((value for value in values[extra:] if not _is_number(value)), None)
     return "" if wrong is None else f"{wrong!r}, after the word {word!r}, is not a finite number"

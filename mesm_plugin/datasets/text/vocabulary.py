@@ -20,7 +20,7 @@ class Vocabulary:
         ValueError: `size` is not positive, or an entry occurs twice.
     """
 
-    def __init__(self, entries: Sequence[str] | Sequence[int], size: int) -> None:
+    def __init__(self, entries: Sequence[str | int], size: int) -> None:
         if size < 1:
             raise ValueError(f"the size of the vocabulary is {size}, expected at least 1")
         self.size = size
@@ -44,7 +44,7 @@ class Vocabulary:
             ValueError: A line has another form; the message names file and line.
         """
         path = require_file(file, "vocabulary file")
-        entries: list = []
+        entries: list[str | int] = []
         columns = 0
         for number, line in enumerate(read_lines(path), 1):
             parts = line.split()

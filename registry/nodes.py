@@ -1,7 +1,7 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
-"""The registry nodes of scope `mesm_plugin`, children of MMEngine's root nodes."""
+"""The registry nodes of scope `mesm_plugin`, one child for each of MMEngine's root nodes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -14,10 +14,14 @@ class SharedRegistry(Registry):
 
     MMEngine searches a node and its ancestors, never its siblings. A config of another codebase can therefore say
     `type="MESMAligner"` only if the root node knows that name; registering here registers there as well.
+
+    Args:
+        parent: The root node.
+        locations: Modules that register components, imported when the node is first searched.
     """
 
-    def __init__(self, name: str, parent: Registry, locations: list[str] | None = None) -> None:
-        super().__init__(name, parent=parent, scope="mesm_plugin", locations=locations or [])
+    def __init__(self, parent: Registry, locations: Sequence[str] = ()) -> None:
+        super().__init__(parent.name, parent=parent, scope="mesm_plugin", locations=list(locations))
         self._deferred: set[str] = set()
 
     def defer(self, name: str, module: str) -> None:
@@ -48,12 +52,31 @@ class SharedRegistry(Registry):
         self._deferred.difference_update(names)
 
 
-MODELS = SharedRegistry("model", root.MODELS, locations=["mesm_plugin.models", "mesm_plugin.models.grounders"])
-DATASETS = SharedRegistry("dataset", root.DATASETS, locations=["mesm_plugin.datasets"])
-TRANSFORMS = SharedRegistry("transform", root.TRANSFORMS, locations=["mesm_plugin.datasets"])
-FUNCTIONS = SharedRegistry("function", root.FUNCTIONS, locations=["mesm_plugin.datasets"])
-METRICS = SharedRegistry("metric", root.METRICS, locations=["mesm_plugin.evaluation"])
-HOOKS = SharedRegistry("hook", root.HOOKS, locations=["mesm_plugin.engine.hooks"])
+DATASETS = SharedRegistry(root.DATASETS, ["mesm_plugin.datasets"])
+TRANSFORMS = SharedRegistry(root.TRANSFORMS, ["mesm_plugin.datasets"])
+FUNCTIONS = SharedRegistry(root.FUNCTIONS, ["mesm_plugin.datasets"])
+MODELS = SharedRegistry(root.MODELS, ["mesm_plugin.models", "mesm_plugin.models.grounders", "mesm_plugin.losses"])
+METRICS = SharedRegistry(root.METRICS, ["mesm_plugin.evaluation"])
+HOOKS = SharedRegistry(root.HOOKS, ["mesm_plugin.engine.hooks"])
+
+# Nothing of ours is registered in these; MMEngine warns where a default scope lacks a node.
+DATA_SAMPLERS = SharedRegistry(root.DATA_SAMPLERS)
+EVALUATOR = SharedRegistry(root.EVALUATOR)
+INFERENCERS = SharedRegistry(root.INFERENCERS)
+LOG_PROCESSORS = SharedRegistry(root.LOG_PROCESSORS)
+LOOPS = SharedRegistry(root.LOOPS)
+MODEL_WRAPPERS = SharedRegistry(root.MODEL_WRAPPERS)
+OPTIMIZERS = SharedRegistry(root.OPTIMIZERS)
+OPTIM_WRAPPERS = SharedRegistry(root.OPTIM_WRAPPERS)
+OPTIM_WRAPPER_CONSTRUCTORS = SharedRegistry(root.OPTIM_WRAPPER_CONSTRUCTORS)
+PARAM_SCHEDULERS = SharedRegistry(root.PARAM_SCHEDULERS)
+RUNNERS = SharedRegistry(root.RUNNERS)
+RUNNER_CONSTRUCTORS = SharedRegistry(root.RUNNER_CONSTRUCTORS)
+STRATEGIES = SharedRegistry(root.STRATEGIES)
+TASK_UTILS = SharedRegistry(root.TASK_UTILS)
+VISBACKENDS = SharedRegistry(root.VISBACKENDS)
+VISUALIZERS = SharedRegistry(root.VISUALIZERS)
+WEIGHT_INITIALIZERS = SharedRegistry(root.WEIGHT_INITIALIZERS)
 
 HOOKS.defer("PredictionPlotHook", "mesm_plugin.engine.hooks.prediction_plot_hook")
 MODELS.defer("DETRGrounder", "mesm_plugin.models.grounders.detr_grounder")

@@ -1,0 +1,5 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+# The paper's protocol: all training videos, and the best checkpoint chosen on the test split.
+_base_ = "mesm_charades_vgg_glove.py"
+train_dataloader = dict(dataset=dict(holdout=None))
+val_dataloader = dict(dataset=dict(**_base_.test_files, holdout=None))

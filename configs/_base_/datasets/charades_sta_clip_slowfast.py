@@ -2,7 +2,7 @@
 # Charades-STA with CLIP + SlowFast clip features and pre-extracted CLIP word features; docs/data.md says where each file comes from.
 data_root = "{{$MESM_DATA:data}}/charades/"
 annotations = data_root + "annotations/"
-text = dict(
+word_features = dict(
     type="PreExtractedText",
     vocabulary=annotations + "CLIP_tokenized_count.txt",
     vocabulary_size=1111,
@@ -22,12 +22,12 @@ dataset = dict(
 train_files = dict(
     ann_file=annotations + "charades_sta_train.txt",
     duration_file=annotations + "Charades_v1_train.csv",
-    text=dict(**text, file=data_root + "clip_text_train.hdf5"),
+    text=dict(**word_features, file=data_root + "clip_text_train.hdf5"),
 )
 test_files = dict(
     ann_file=annotations + "charades_sta_test.txt",
     duration_file=annotations + "Charades_v1_test.csv",
-    text=dict(**text, file=data_root + "clip_text_test.hdf5"),
+    text=dict(**word_features, file=data_root + "clip_text_test.hdf5"),
 )
 
 train_dataloader = dict(

@@ -1,0 +1,114 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Measures a training step and inference of MESM on random features.
+
+python -m bench.end_to_end --workload charades-clip-slowfast --repeat 5 --json result.json
+
+A training step is forward, all losses, backward, gradient clipping and AdamW, dropout on; one step is run before the
+measured ones. `gemm_share` is the rate of the step's matrix products over the whole step, divided by the rate that one
+large float32 product reaches on the same machine with the same threads.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.workloads import WORKLOADS
+from mesm_plugin.registry import MODELS
+
+
+def seconds_of(run: Callable[[], Any], repeat: int) -> list[float]:
+    """Wall seconds of each of `repeat` runs after one that is not counted."""
+    run()
+    seconds = []
+    for _ in range(repeat):
+        begin = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - begin)
+    return seconds
+
+
+def gemm_rate(size: int = 2048, repeat: int = 5) -> float:
+    """Floating-point operations a second of a square float32 product; the best of several."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    return 2 * size**3 / min(seconds_of(lambda: a @ b, repeat))
+
+
+def measure(name: str, repeat: int) -> dict[str, Any]:
+    """Runs a workload and returns what the JSON file holds."""
+    torch.manual_seed(0)
+    workload = WORKLOADS[name]
+    model = MODELS.build(workload.model_config())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, weight_decay=1e-4)
+    batch = workload.batch(training=True)
+
+    def train_step() -> None:
+        loss = torch.stack(list(model(**batch, mode="loss").values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        optimizer.step()
+
+    model.train()
+    with FlopCounterMode(display=False) as counter:
+        train_step()
+    train = seconds_of(train_step, repeat)
+
+    model.eval()
+    test_batch = workload.batch(training=False)
+
+    def inference() -> None:
+        with torch.inference_mode():
+            model(**test_batch, mode="predict")
+
+    test = seconds_of(inference, repeat)
+    # Linux counts in KiB, macOS in bytes.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if platform.system() == "Darwin" else 2**10)
+    flops, rate = counter.get_total_flops(), gemm_rate()
+    return {
+        "workload": name,
+        "train_step_s": statistics.median(train),
+        "inference_s": statistics.median(test),
+        "train_step_s_all": train,
+        "inference_s_all": test,
+        "peak_rss_mb": peak,
+        "flops": flops,
+        "gemm_rate_flops_s": rate,
+        "gemm_share": flops / statistics.median(train) / rate,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workload", choices=WORKLOADS, default="charades-clip-slowfast")
+    parser.add_argument("--repeat", type=int, default=5, help="measured runs")
+    parser.add_argument("--json", type=Path, help="file to write the result to")
+    arguments = parser.parse_args()
+    if arguments.repeat < 1:
+        parser.error(f"--repeat must be at least 1, got {arguments.repeat}")
+    result = measure(arguments.workload, arguments.repeat)
+    print(
+        "{workload}: training step {train_step_s:.3f} s, inference {inference_s:.3f} s, peak {peak_rss_mb:.0f} MB, "
+        "{flops:.3g} FLOP a step, {gemm_share:.0%} of the matrix-product rate".format(**result)
+    )
+    if arguments.json:
+        partial = arguments.json.with_name(arguments.json.name + ".partial")
+        partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        os.replace(partial, arguments.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Every shipped config builds, and runs a step of training and of inference on tiny generated features."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+
+from mesm_plugin.registry import MODELS
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+RUNS = sorted(file for file in CONFIGS.rglob("*.py") if "_base_" not in file.parts)
+WORDS = ["person", "opens", "closes", "the", "a", "door", "box", "light", "runs", "sits"]
+TRAIN_VIDEOS, TEST_VIDEOS = [f"TR{i:03}" for i in range(30)], [f"TE{i:03}" for i in range(3)]
+
+
+def write_features(file: Path, dims: int, videos: list[str]) -> None:
+    rng = np.random.default_rng(dims)
+    with h5py.File(file, "w") as features:
+        for video in videos:
+            features[video] = rng.standard_normal((8, dims), dtype=np.float32)
+
+
+def write_annotations(folder: Path) -> dict[str, int]:
+    """Charades-STA's files for a few invented videos; returns the number of queries of each split."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    counts = {}
+    for split, videos in (("train", TRAIN_VIDEOS), ("test", TEST_VIDEOS)):
+        lines = [
+            f"{video} {start}.5 {start + 3}.0##{' '.join(rng.choice(WORDS, 4))}."
+            for video in videos
+            for start in (0, 2)
+        ]
+        counts[split] = len(lines)
+        (folder / f"charades_sta_{split}.txt").write_text("\n".join(lines) + "\n")
+        rows = ["id,length", *(f"{video},8.0" for video in videos)]
+        (folder / f"Charades_v1_{split}.csv").write_text("\n".join(rows) + "\n")
+    (folder / "GloVe_tokenized_count.txt").write_text("".join(f"{w} {i + 2} 9\n" for i, w in enumerate(WORDS)))
+    (folder / "CLIP_tokenized_count.txt").write_text("".join(f"{300 + i} 9\n" for i in range(20)))
+    return counts
+
+
+def write_glove(file: Path) -> None:
+    rng = np.random.default_rng(1)
+    file.write_text("".join(f"{w} {' '.join(f'{x:.3f}' for x in rng.standard_normal(300))}\n" for w in WORDS))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The layouts of docs/data.md and docs/simulated_charades.md, filled with noise."""
+    root = tmp_path_factory.mktemp("data")
+    videos = TRAIN_VIDEOS + TEST_VIDEOS
+    counts = write_annotations(root / "charades" / "annotations")
+    for name, dims in (("vgg", 4096), ("clip_image", 512), ("slowfast", 2304)):
+        write_features(root / "charades" / f"{name}.hdf5", dims, videos)
+    rng = np.random.default_rng(2)
+    for split, count in counts.items():
+        with h5py.File(root / "charades" / f"clip_text_{split}.hdf5", "w") as file:
+            for qid in range(count):
+                file[str(qid)] = rng.standard_normal((6, 512), dtype=np.float32)
+                file[str(qid)].attrs["token_ids"] = [49406, *rng.integers(300, 325, 4), 49407]
+    write_glove(root / "glove.6B.300d.txt")
+    write_annotations(root / "simulated" / "annotations")
+    write_features(root / "simulated" / "features.hdf5", 256, videos)
+    write_glove(root / "simulated" / "glove.sim.txt")
+    return root
+
+
+@pytest.fixture
+def load(data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Config]:
+    monkeypatch.setenv("MESM_DATA", str(data))
+    monkeypatch.setenv("MESM_SIMULATED", str(data / "simulated"))
+
+    def load_file(file: Path) -> Config:
+        config = Config.fromfile(file)
+        for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+            config[name].update(num_workers=0, persistent_workers=False, batch_size=3)
+            if config[name].dataset.type == "SyntheticDataset":
+                config[name].dataset.num_videos = 3
+        return config
+
+    return load_file
+
+
+def test_names_are_unique() -> None:
+    names = [file.name for file in CONFIGS.rglob("*.py")]
+    assert len(names) == len(set(names)), "mim finds configs by their base name"
+
+
+@pytest.mark.parametrize("file", RUNS, ids=lambda file: file.stem)
+def test_config_trains_and_predicts(file: Path, load: Callable[[Path], Config]) -> None:
+    config = load(file)
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope("mesm_plugin"):
+        model = MODELS.build(config.model)
+        wrapper = Runner.build_optim_wrapper(_Builder(model), config.optim_wrapper)
+        train = Runner.build_dataloader(config.train_dataloader, seed=0)
+        before = model.video_projection[2].weight.clone()
+        losses = model.train_step(next(iter(train)), wrapper)
+        assert losses["loss"].isfinite()
+        assert not torch.equal(model.video_projection[2].weight, before)
+        model.eval()
+        for name in ("val_dataloader", "test_dataloader"):
+            batch = next(iter(Runner.build_dataloader(config[name], seed=0)))
+            for sample in model.val_step(batch):
+                assert len(sample.pred_moments) == len(sample.sentences)
+                assert all(np.isfinite(moments).all() for moments in sample.pred_moments)
+
+
+@pytest.mark.parametrize("file", RUNS, ids=lambda file: file.stem)
+def test_classes_of_words_fit_the_model(file: Path, load: Callable[[Path], Config]) -> None:
+    config = load(file)
+    with DefaultScope.overwrite_default_scope("mesm_plugin"):
+        text = Runner.build_dataloader(config.train_dataloader, seed=0).dataset.text
+    assert text.num_classes is not None
+    assert text.num_classes <= config.model.aligner.frame_word.num_word_classes
+
+
+def test_best_checkpoint_is_not_chosen_on_the_test_split(load: Callable[[Path], Config]) -> None:
+    for name in ("mesm_charades_vgg_glove", "mesm_charades_clip_slowfast"):
+        config = load(CONFIGS / "mesm" / f"{name}.py")
+        assert config.val_dataloader.dataset.ann_file == config.train_dataloader.dataset.ann_file
+        videos = [
+            {info["vid"] for info in _dataset(config[loader])} for loader in ("train_dataloader", "val_dataloader")
+        ]
+        assert all(videos)
+        assert not videos[0] & videos[1]
+        assert videos[0] | videos[1] == set(TRAIN_VIDEOS)
+        paper = load(CONFIGS / "mesm" / f"{name}_paper_protocol.py")
+        assert paper.val_dataloader.dataset.ann_file == paper.test_dataloader.dataset.ann_file
+        assert {info["vid"] for info in _dataset(paper.train_dataloader)} == set(TRAIN_VIDEOS)
+
+
+def _dataset(dataloader: Any) -> list[dict]:
+    with DefaultScope.overwrite_default_scope("mesm_plugin"):
+        dataset = Runner.build_dataloader(dataloader, seed=0).dataset
+    return [dataset.get_data_info(i) for i in range(len(dataset))]
+
+
+class _Builder:
+    """What `Runner.build_optim_wrapper` reads of a runner."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model = model

@@ -1,0 +1,49 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Imports point downward only (docs/design.md)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# What modules of a folder may import of the project, besides the folder itself.
+ALLOWED = {
+    "registry": set(),
+    "kernels": set(),
+    "mesm_plugin/structures": set(),
+    "mesm_plugin/losses": {"registry", "kernels", "structures"},
+    "mesm_plugin/datasets": {"registry", "structures"},
+    "mesm_plugin/evaluation": {"registry", "structures"},
+    "mesm_plugin/models": {"registry", "kernels", "structures"},
+    "mesm_plugin/converters": set(),
+    "mesm_plugin/visualization": {"structures"},
+    "mesm_plugin/engine": {"registry", "structures", "visualization", "evaluation"},
+    "mesm_plugin/apis": {"registry", "structures", "datasets", "engine", "visualization"},
+}
+
+
+def imports_of(file: Path) -> set[str]:
+    modules = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            modules.add(node.module)
+        elif isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+    return modules
+
+
+@pytest.mark.parametrize("folder", ALLOWED)
+def test_imports_point_downward(folder: str) -> None:
+    files = list((ROOT / folder).rglob("*.py"))
+    assert files
+    own = folder.split("/")[-1]
+    for file in files:
+        imported = {name.split(".")[1] for name in imports_of(file) if name.startswith("mesm_plugin.")}
+        assert imported <= ALLOWED[folder] | {own}, f"{file.relative_to(ROOT)} imports {imported - ALLOWED[folder]}"
+
+
+def test_kernels_need_torch_only() -> None:
+    for file in (ROOT / "kernels").rglob("*.py"):
+        packages = {name.split(".")[0] for name in imports_of(file)}
+        assert packages <= {"torch", "triton", "mesm_plugin", "typing", "math", "collections"}, file.name

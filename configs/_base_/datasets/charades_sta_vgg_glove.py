@@ -16,9 +16,7 @@ dataset = dict(
     clip_length=0.17,
     max_clips=600,
 )
-train_files = dict(
-    ann_file=annotations + "charades_sta_train.txt", duration_file=annotations + "Charades_v1_train.csv"
-)
+train_files = dict(ann_file=annotations + "charades_sta_train.txt", duration_file=annotations + "Charades_v1_train.csv")
 test_files = dict(ann_file=annotations + "charades_sta_test.txt", duration_file=annotations + "Charades_v1_test.csv")
 
 train_dataloader = dict(

@@ -38,8 +38,8 @@ class SyntheticFeatures(FeatureStore):
         seed: int = 0,
         dim: int = 128,
         word_dim: int = 64,
-        noise: float = 1.0,
-        background: float = 0.5,
+        noise: float = 0.7,
+        background: float = 0.3,
         normalize: bool = True,
     ) -> None:
         if dim < word_dim:
@@ -106,8 +106,8 @@ class SyntheticDataset(GroundingDataset):
         seed: int = 0,
         feature_dim: int = 128,
         word_dim: int = 64,
-        noise: float = 1.0,
-        background: float = 0.5,
+        noise: float = 0.7,
+        background: float = 0.3,
         max_words: int = 16,
         weighting: str = "uniform",
         **kwargs: Any,

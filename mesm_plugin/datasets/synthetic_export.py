@@ -19,8 +19,8 @@ def export_synthetic(
     seed: int = 0,
     feature_dim: int = 128,
     word_dim: int = 64,
-    noise: float = 1.0,
-    background: float = 0.5,
+    noise: float = 0.7,
+    background: float = 0.3,
 ) -> None:
     """Writes splits of the synthetic data set in the formats of Charades-STA and GloVe.
 

@@ -1,6 +1,6 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
-# SIMULATED features for the real annotations of Charades-STA, trained as docs/simulated_charades.md describes. Scores on
-# them are not results on Charades-STA.
+# SIMULATED features for the real annotations of Charades-STA, see docs/simulated_charades.md. Scores on them are not
+# results on Charades-STA.
 _base_ = "mesm_charades_vgg_glove_paper_protocol.py"
 root = "{{$MESM_SIMULATED:data/charades_simulated}}/"
 annotations = root + "annotations/"

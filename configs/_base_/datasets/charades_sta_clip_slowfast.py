@@ -1,6 +1,6 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
-# Charades-STA with CLIP + SlowFast clip features and pre-extracted CLIP word features; docs/data.md says where each file
-# comes from.
+# Charades-STA with CLIP + SlowFast clip features and pre-extracted CLIP word features; docs/data.md says where the files
+# come from.
 data_root = "{{$MESM_DATA:data}}/charades/"
 annotations = data_root + "annotations/"
 word_features = dict(

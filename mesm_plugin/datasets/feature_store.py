@@ -3,6 +3,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -50,8 +51,10 @@ class HDF5FeatureStore(FeatureStore):
         FileNotFoundError, OSError: On first use, if a file is missing, truncated or no HDF5 file.
     """
 
-    def __init__(self, files: str | Sequence[str], normalize: bool = True, dims: Sequence[int] | None = None) -> None:
-        paths = [files] if isinstance(files, str) else list(files)
+    def __init__(
+        self, files: str | Path | Sequence[str | Path], normalize: bool = True, dims: Sequence[int] | None = None
+    ) -> None:
+        paths = [files] if isinstance(files, (str, Path)) else list(files)
         if not paths:
             raise ValueError("files is empty, expected the path of at least one HDF5 file")
         if dims is not None and len(dims) != len(paths):

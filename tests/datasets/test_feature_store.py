@@ -56,7 +56,7 @@ def test_truncated_file(write_hdf5: WriteHDF5) -> None:
     path = Path(write_hdf5("vgg.hdf5", v=np.ones((50, 8))))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(OSError, match=r"vgg\.hdf5 is truncated or is not an HDF5 file"):
-        HDF5FeatureStore(str(path))["v"]
+        HDF5FeatureStore(path)["v"]
 
 
 def test_wrong_width(write_hdf5: WriteHDF5) -> None:

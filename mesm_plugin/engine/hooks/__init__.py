@@ -1,1 +1,6 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Hooks of MMEngine's runner."""
+
+from mesm_plugin.engine.hooks.prediction_plot_hook import PredictionPlotHook
+
+__all__ = ["PredictionPlotHook"]

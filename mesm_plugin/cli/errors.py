@@ -1,0 +1,42 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Which errors are the user's input, and how to tell them in one message."""
+
+import re
+from pathlib import Path
+
+import mmengine
+
+import mesm_plugin
+
+PACKAGES = tuple(str(Path(str(package.__file__)).parent) for package in (mesm_plugin, mmengine))
+
+
+def readable(error: Exception) -> str | None:
+    """The message of an error that bad input caused; None for others, whose traceback is wanted.
+
+    Bad input is what the file system reports, and a wrong value, key or type that this package or MMEngine found
+    themselves, be it in a worker of a data loader.
+    """
+    from mesm_plugin.engine.build_errors import explain_build_error
+
+    explained = explain_build_error(error)
+    if explained is not None:
+        return explained
+    in_worker = re.search(r'.*File "([^"]+)", line \d+.*\n(\w+(?:\.\w+)*): (.*)', str(error), re.DOTALL)
+    if "in DataLoader worker process" in str(error) and in_worker:
+        file, kind, message = in_worker.groups()
+        is_input = kind.endswith(("ValueError", "KeyError", "FileNotFoundError", "OSError"))
+        return message.strip() if is_input and file.startswith(PACKAGES) else None
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) or (isinstance(error, (ValueError, KeyError, TypeError)) and _raised_here(error)):
+        # A KeyError prints its message quoted.
+        return str(error.args[0]) if type(error) is KeyError and error.args else str(error)
+    return None
+
+
+def _raised_here(error: Exception) -> bool:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_filename.startswith(PACKAGES)

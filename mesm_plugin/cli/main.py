@@ -1,0 +1,58 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""The command `mesm`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from mesm_plugin.cli.errors import readable
+from mesm_plugin.version import __version__
+
+COMMANDS = {
+    "train": "train a config, then test the best checkpoint",
+    "test": "score a checkpoint on the test split",
+    "predict": "find the moments that sentences describe in a video",
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `mesm` with all its commands."""
+    parser = argparse.ArgumentParser(prog="mesm", description="Video grounding with MESM and MMEngine.")
+    parser.add_argument("--version", action="version", version=f"mesm_plugin {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, purpose in COMMANDS.items():
+        command = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
+        module = import_module(f"mesm_plugin.cli.{name}")
+        module.add_arguments(command)
+        command.add_argument("--debug", action="store_true", help="show the traceback of errors (or set MESM_DEBUG=1)")
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        argv: Arguments after the program's name; those of the process if None.
+
+    Returns:
+        0, or 2 after bad input, which is told in one message without a traceback, or 130 after Ctrl-C.
+    """
+    args = build_parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except KeyboardInterrupt:
+        print("\nmesm: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        message = readable(error)
+        if message is None or args.debug or os.environ.get("MESM_DEBUG"):
+            raise
+        print(f"mesm {args.command}: error: {message}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""`mesm train`."""
+
+import argparse
+
+from mesm_plugin.cli.config_arguments import add_config_arguments, add_run_arguments, run_config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command to `parser`."""
+    add_config_arguments(parser)
+    add_run_arguments(parser)
+    parser.add_argument(
+        "--resume",
+        metavar="CHECKPOINT",
+        nargs="?",
+        const="",
+        help="go on from a checkpoint, or without a name from the last one in the work directory",
+    )
+    parser.add_argument("--seed", type=int, help="seed of everything random (default: that of the config)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains, and prints the scores of the best checkpoint."""
+    from mesm_plugin.cli.score_table import print_result
+    from mesm_plugin.engine.launch import train
+
+    config = run_config(args)
+    if args.resume is not None:
+        config.resume = True
+        config.load_from = args.resume or None
+    if args.seed is not None:
+        config.merge_from_dict({"randomness.seed": args.seed})
+    result = train(config)
+    if result is not None:
+        print_result(result)
+    return 0

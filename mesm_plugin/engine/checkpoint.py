@@ -1,0 +1,107 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Checkpoints that are read safely and must fit the model exactly."""
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mesm_plugin.engine.safe_load import allow_checkpoint_classes
+
+SHOWN = 3
+OF_AUTHORS = "; mesm_plugin.converters.released_mesm converts checkpoints of the authors"
+
+
+class CheckpointError(ValueError):
+    """A file that is not a checkpoint, or a checkpoint of another model."""
+
+
+def read_checkpoint(file: str | Path) -> dict[str, Any]:
+    """Reads a checkpoint to the CPU, with torch's safe loading.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If the file is truncated, is no checkpoint, or holds a class that is not safe to load.
+    """
+    file = Path(file)
+    if not file.is_file():
+        kind = "is a folder, not a checkpoint file" if file.is_dir() else "does not exist"
+        raise FileNotFoundError(f"checkpoint {file} {kind}{_others_in(file if file.is_dir() else file.parent)}")
+    allow_checkpoint_classes()
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        refused = re.search(r"(?:GLOBAL|global) ([\w.]+) was not an allowed global", str(error))
+        if refused:
+            raise CheckpointError(
+                f"checkpoint {file} holds an object of {refused[1]}, which is not among the classes of MMEngine's "
+                f"checkpoints and so is not safe to load{OF_AUTHORS if refused[1] == 'argparse.Namespace' else ''}"
+            ) from error
+        raise CheckpointError(
+            f"{file} ({file.stat().st_size} bytes) cannot be read as a checkpoint: it is truncated, or was not written "
+            "by torch.save"
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError(
+            f"{file} holds a {type(checkpoint).__name__}, not a checkpoint (a dict with 'state_dict')"
+        )
+    return checkpoint
+
+
+def weights_of(checkpoint: Mapping[str, Any], file: str | Path) -> dict[str, Tensor]:
+    """The weights by name, from a checkpoint of MMEngine or from a bare state dict.
+
+    Raises:
+        CheckpointError: If `checkpoint` holds something else; `file` is the name to call it by.
+    """
+    weights = checkpoint.get("state_dict", checkpoint)
+    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+        keys = ", ".join(map(repr, list(checkpoint)[:8]))
+        hint = OF_AUTHORS if {"model", "opt"} <= checkpoint.keys() else ""
+        raise CheckpointError(f"{file} has no 'state_dict', it holds {keys}{hint}")
+    return {name.removeprefix("module."): value for name, value in weights.items()}
+
+
+def check_fit(model: nn.Module, checkpoint: Mapping[str, Any], file: str | Path) -> None:
+    """Checks that a checkpoint has exactly the weights that `model` needs.
+
+    Raises:
+        CheckpointError: With how many weights are missing, unexpected or of another shape, and the first of each.
+    """
+    needed, given = model.state_dict(), weights_of(checkpoint, file)
+    reshaped = [
+        f"{name} is {tuple(given[name].shape)} in the file and {tuple(value.shape)} in the model"
+        for name, value in needed.items()
+        if name in given and given[name].shape != value.shape
+    ]
+    problems = [
+        _counted(needed.keys() - given.keys(), list(needed), "missing"),
+        _counted(given.keys() - needed.keys(), list(given), "unexpected"),
+        _first(reshaped, "of another shape"),
+    ]
+    found = "; ".join(problem for problem in problems if problem)
+    if found:
+        raise CheckpointError(
+            f"checkpoint {file} does not fit the model {type(model).__name__} of this config ({len(needed)} weights): "
+            f"{found}. Give the config that the checkpoint was trained with"
+        )
+
+
+def _counted(names: set[str], order: list[str], what: str) -> str:
+    return _first([name for name in order if name in names], what)
+
+
+def _first(names: list[str], what: str) -> str:
+    if not names:
+        return ""
+    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{len(names)} {what} ({', '.join(names[:SHOWN])}{rest})"
+
+
+def _others_in(folder: Path) -> str:
+    names = sorted(path.name for path in folder.glob("*.pth"))
+    return f"; {folder} has {', '.join(names)}" if names else ""

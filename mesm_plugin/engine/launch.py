@@ -1,0 +1,139 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Training and testing a config with MMEngine's runner."""
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import is_distributed
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from mesm_plugin.engine.checkpoint import check_fit, read_checkpoint
+from mesm_plugin.engine.config_loading import ConfigError
+from mesm_plugin.engine.hooks import PredictionPlotHook
+from mesm_plugin.engine.safe_load import allow_checkpoint_classes
+
+
+@dataclass(frozen=True)
+class Result:
+    """Scores of a model on one split.
+
+    Attributes:
+        split: "test" or "validation".
+        data: Which data set that is, in words.
+        metrics: What the evaluator returned.
+        checkpoint: The file whose weights were scored; None for those that training ended with.
+        chosen_on: The split on which this checkpoint was found to be the best; None if it was not chosen so.
+        plot: Picture of predictions, if one was drawn.
+    """
+
+    split: str
+    data: str
+    metrics: dict[str, Any]
+    checkpoint: Path | None
+    chosen_on: str | None = None
+    plot: Path | None = None
+
+
+def train(config: Config) -> Result | None:
+    """Trains and then scores the best checkpoint, or else the last, on the test split.
+
+    A config without a test split is scored on its validation split; the result is None if it has neither.
+
+    Raises:
+        ConfigError: If the config has nothing to train with.
+        CheckpointError: If the checkpoint to resume is damaged or that of another model.
+    """
+    if config.get("train_cfg") is None:
+        raise ConfigError(f"{config.filename} has no train_dataloader, train_cfg and optim_wrapper to train with")
+    resumed = _checkpoint_to_resume(config)
+    runner = _build_runner(config)
+    if resumed is not None:
+        check_fit(_bare(runner.model), *resumed)
+    elif config.get("resume"):
+        runner.logger.info(f"There is no checkpoint to resume in {runner.work_dir}; training starts from scratch.")
+    runner.train()
+    best, last = (runner.message_hub.get_info(f"{which}_ckpt", None) for which in ("best", "last"))
+    checkpoint = next((Path(path) for path in (best, last) if path and Path(path).is_file()), None)
+    if config.get("test_cfg") is None and config.get("val_cfg") is None:
+        return None
+    if checkpoint is not None:
+        runner.load_checkpoint(str(checkpoint), strict=True)
+    chosen_on = None
+    if best and checkpoint == Path(best):
+        chosen_on = "test" if _validates_on_test(config) else "validation"
+    return _score(runner, config, checkpoint, chosen_on)
+
+
+def test(config: Config, checkpoint: str | Path) -> Result:
+    """Scores a checkpoint on the test split.
+
+    Raises:
+        ConfigError: If the config has no test split.
+        FileNotFoundError, CheckpointError: If the checkpoint is missing, damaged or that of another model.
+    """
+    if config.get("test_cfg") is None:
+        raise ConfigError(f"{config.filename} has no test_dataloader, test_cfg and test_evaluator")
+    read = read_checkpoint(checkpoint)
+    runner = _build_runner(config)
+    check_fit(_bare(runner.model), read, checkpoint)
+    runner.load_checkpoint(str(checkpoint), strict=True)
+    return _score(runner, config, Path(checkpoint))
+
+
+def _build_runner(config: Config) -> Runner:
+    allow_checkpoint_classes()
+    if config.get("launcher", "none") == "pytorch" and not torch.cuda.is_available():
+        _join_processes_on_cpu(config)
+    runner = RUNNERS.build(config)
+    runner.logger.addFilter(_is_not_file_client_notice)
+    return runner
+
+
+def _join_processes_on_cpu(config: Config) -> None:
+    """Does what MMEngine's launcher does, which fails where there is no GPU."""
+    if not is_distributed():
+        torch.distributed.init_process_group("gloo")
+    config.setdefault("model_wrapper_cfg", {"type": "MMDistributedDataParallel", "device_ids": None})
+
+
+def _is_not_file_client_notice(record: logging.LogRecord) -> bool:
+    """Drops two deprecation notices that MMEngine's checkpoint hook raises against MMEngine itself, in every run."""
+    return not str(record.msg).startswith(('"FileClient" will be deprecated', '"HardDiskBackend" is the alias'))
+
+
+def _checkpoint_to_resume(config: Config) -> tuple[dict[str, Any], str] | None:
+    """What the checkpoint that training will go on from holds, and its file."""
+    if not config.get("resume"):
+        return None
+    path = config.get("load_from") or find_latest_checkpoint(config.work_dir)
+    return None if path is None else (read_checkpoint(path), path)
+
+
+def _bare(model: Any) -> torch.nn.Module:
+    return getattr(model, "module", model)
+
+
+def _validates_on_test(config: Config) -> bool:
+    return config.get("test_cfg") is not None and config.val_dataloader.dataset == config.test_dataloader.dataset
+
+
+def _score(runner: Runner, config: Config, checkpoint: Path | None, chosen_on: str | None = None) -> Result:
+    split = "test" if config.get("test_cfg") is not None else "validation"
+    metrics = runner.test() if split == "test" else runner.val()
+    dataset = (runner.test_dataloader if split == "test" else runner.val_dataloader).dataset
+    plots = [hook.path for hook in runner.hooks if isinstance(hook, PredictionPlotHook)]
+    return Result(split, _describe(dataset), metrics, checkpoint, chosen_on, next(filter(None, plots), None))
+
+
+def _describe(dataset: Any) -> str:
+    parts = [type(dataset).__name__]
+    if getattr(dataset, "ann_file", ""):
+        parts.append(os.path.basename(dataset.ann_file))
+    parts += [f"{name} {value!r}" for name in ("split", "holdout") if (value := getattr(dataset, name, None))]
+    return ", ".join([*parts, f"{len(dataset)} videos"])

@@ -22,17 +22,21 @@ def readable(error: Exception) -> str | None:
     explained = explain_build_error(error)
     if explained is not None:
         return explained
-    in_worker = re.search(r'.*File "([^"]+)", line \d+.*\n(\w+(?:\.\w+)*): (.*)', str(error), re.DOTALL)
-    if "in DataLoader worker process" in str(error) and in_worker:
-        file, kind, message = in_worker.groups()
-        is_input = kind.endswith(("ValueError", "KeyError", "FileNotFoundError", "OSError"))
-        return message.strip() if is_input and file.startswith(PACKAGES) else None
+    is_input = isinstance(error, (OSError, ValueError, KeyError, TypeError))
+    if is_input and "in DataLoader worker process" in str(error):
+        return _message_in_worker(str(error))
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    if isinstance(error, OSError) or (isinstance(error, (ValueError, KeyError, TypeError)) and _raised_here(error)):
+    if isinstance(error, OSError) or (is_input and _raised_here(error)):
         # A KeyError prints its message quoted.
         return str(error.args[0]) if type(error) is KeyError and error.args else str(error)
     return None
+
+
+def _message_in_worker(text: str) -> str | None:
+    """The message in the traceback that a data loader raises for its worker, if one of the packages raised it."""
+    last = re.search(r'.*File "([^"]+)", line \d+.*\n[\w.]+: (.*)', text, re.DOTALL)
+    return last[2].strip() if last and last[1].startswith(PACKAGES) else None
 
 
 def _raised_here(error: Exception) -> bool:

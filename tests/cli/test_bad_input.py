@@ -1,0 +1,95 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Bad input is told in one message with exit code 2, and without a traceback."""
+
+import pytest
+import torch
+
+
+def fails(output):
+    """The message of a command that failed because of its input."""
+    assert output.code == 2
+    assert "Traceback" not in output.err
+    return output.err
+
+
+@pytest.fixture
+def other_model(tmp_path):
+    path = tmp_path / "other.pth"
+    torch.save({"state_dict": {"lin.weight": torch.zeros(2)}, "meta": {"epoch": 1, "iter": 1}}, path)
+    return path
+
+
+def test_misspelt_key(command, tmp_path):
+    output = command("train", "mesm_synthetic", "--work-dir", tmp_path, "--cfg-options", "model.ffn_dim=3")
+    assert "mesm train: error: " in fails(output)
+    assert "model: DETRGrounder has no argument 'ffn_dim'; did you mean 'ffn_dims'" in output.err
+    assert output.err.count("\n") == 1
+
+
+def test_misspelt_key_of_a_part_that_the_model_builds(command, small, tmp_path):
+    options = [*small, "model.post_process.round_too=1"]
+    output = command("train", "mesm_synthetic", "--work-dir", tmp_path, "--cfg-options", *options)
+    assert "MomentPostProcess has no argument 'round_too'; did you mean 'round_to'?" in fails(output)
+
+
+def test_misspelt_key_at_the_top(command, tmp_path):
+    text = "model = dict(type='DETRGrounder')\ntrain_dataloder = dict(batch_size=2)\n"
+    (tmp_path / "mine.py").write_text(text)
+    output = command("train", tmp_path / "mine.py", "--work-dir", tmp_path)
+    assert "mine.py: no key 'train_dataloder' is read; did you mean 'train_dataloader'" in fails(output)
+
+
+def test_unknown_config(command):
+    assert "did you mean mesm_synthetic" in fails(command("train", "mesm_sintetic"))
+
+
+def test_config_without_training(command, tmp_path):
+    (tmp_path / "mine.py").write_text("model = dict(type='DETRGrounder')\n")
+    output = command("train", tmp_path / "mine.py", "--work-dir", tmp_path)
+    assert "mine.py has no train_dataloader, train_cfg and optim_wrapper to train with" in fails(output)
+    output = command("test", tmp_path / "mine.py", "x.pth", "--work-dir", tmp_path)
+    assert "mine.py has no test_dataloader, test_cfg and test_evaluator" in fails(output)
+
+
+def test_checkpoint_of_another_model(command, small, other_model, tmp_path):
+    arguments = ["--work-dir", tmp_path, "--cfg-options", *small]
+    expected = r"other.pth does not fit the model DETRGrounder of this config"
+    assert expected in fails(command("test", "mesm_synthetic", other_model, *arguments))
+    assert "1 unexpected (lin.weight)" in fails(command("test", "mesm_synthetic", other_model, *arguments))
+    assert expected in fails(command("train", "mesm_synthetic", "--resume", other_model, *arguments))
+
+
+def test_checkpoint_that_cannot_be_read(command, small, tmp_path):
+    arguments = ["--work-dir", tmp_path, "--cfg-options", *small]
+    missing = tmp_path / "nothing.pth"
+    assert "nothing.pth does not exist" in fails(command("test", "mesm_synthetic", missing, *arguments))
+    assert "nothing.pth does not exist" in fails(command("train", "mesm_synthetic", "--resume", missing, *arguments))
+    (tmp_path / "text.pth").write_text("hello")
+    output = command("test", "mesm_synthetic", tmp_path / "text.pth", *arguments)
+    assert "text.pth (5 bytes) cannot be read as a checkpoint" in fails(output)
+
+
+def test_option_that_is_none(command):
+    assert "option 'model.dims' is not of the form key=value" in fails(
+        command("train", "mesm_synthetic", "--cfg-options", "model.dims")
+    )
+
+
+def test_value_that_a_component_refuses(command, small, tmp_path):
+    options = [*small, "train_dataloader.dataset.split=trian"]
+    output = command("train", "mesm_synthetic", "--work-dir", tmp_path, "--cfg-options", *options)
+    assert "split is 'trian', expected one of 'train', 'val', 'test'" in fails(output)
+
+
+def test_out_needs_our_metric(command, small, trained, tmp_path):
+    arguments = ["--out", tmp_path / "x.jsonl", "--work-dir", tmp_path, "--cfg-options", *small]
+    output = command("test", "mesm_synthetic", trained.best, *arguments, "test_evaluator.type=DumpResults")
+    assert "--out needs a MomentRetrievalMetric as test_evaluator" in fails(output)
+
+
+def test_debug_shows_the_traceback(command, monkeypatch):
+    with pytest.raises(FileNotFoundError):
+        command("train", "mesm_sintetic", "--debug")
+    monkeypatch.setenv("MESM_DEBUG", "1")
+    with pytest.raises(FileNotFoundError):
+        command("train", "mesm_sintetic")

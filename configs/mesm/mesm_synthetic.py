@@ -12,11 +12,11 @@ model = dict(
     dims=128,
     ffn_dims=256,
     projection_dropout=0.1,
-    aligner=dict(frame_word=dict(num_word_classes=80, token_dims=64)),
+    aligner=dict(frame_word=dict(num_word_classes=73 + 1, token_dims=64)),
 )
-train_cfg = dict(max_epochs=12)
-optim_wrapper = dict(optimizer=dict(lr=5e-4))
+train_cfg = dict(max_epochs=6)
+optim_wrapper = dict(optimizer=dict(lr=7e-4))
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.1, by_epoch=False, end=100),
-    dict(type="MultiStepLR", by_epoch=True, milestones=[10], gamma=0.1),
+    dict(type="LinearLR", start_factor=0.1, by_epoch=False, end=50),
+    dict(type="MultiStepLR", by_epoch=True, milestones=[5], gamma=0.1),
 ]

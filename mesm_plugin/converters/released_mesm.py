@@ -244,6 +244,7 @@ def model_config(options: Mapping[str, Any], video_dims: int, text_dims: int, nu
             "type": "DABDecoder",
             "num_layers": options["dec_layers"],
             "num_queries": options["num_queries"],
+            "anchors": "normal",
         },
         "saliency_head": {"type": "GlobalTokenSaliencyHead"},
         "matcher": {

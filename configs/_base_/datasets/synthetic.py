@@ -2,7 +2,7 @@
 # The embedded synthetic data set; it needs no file.
 dataset = dict(type="SyntheticDataset")
 train_dataloader = dict(
-    batch_size=16,
+    batch_size=8,
     num_workers=0,
     sampler=dict(type="DefaultSampler", shuffle=True),
     collate_fn=dict(type="collate_grounding", training=True),

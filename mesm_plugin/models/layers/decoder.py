@@ -1,6 +1,8 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """The DAB-style decoder with learned spans."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -47,6 +49,8 @@ class DABDecoderLayer(nn.Module):
         self.linear2 = nn.Linear(ffn_dims, dims)
         self.norm3 = nn.LayerNorm(dims)
         self.dropout = nn.Dropout(dropout)
+        nn.init.zeros_(self.self_out.bias)
+        nn.init.zeros_(self.cross_out.bias)
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -113,6 +117,11 @@ class DABDecoder(nn.Module):
         num_layers: Decoder layers.
         num_queries: N, learned spans.
         dropout: Dropout of attention weights, in the FFN and before the residuals.
+        anchors: What the learned spans start from: "even" = centres spread evenly over the video, a quarter of it wide;
+            "normal" = logits drawn from a standard normal distribution (released code).
+
+    Raises:
+        ValueError: `anchors` has an unknown value.
     """
 
     def __init__(
@@ -123,8 +132,11 @@ class DABDecoder(nn.Module):
         num_layers: int = 2,
         num_queries: int = 10,
         dropout: float = 0.1,
+        anchors: Literal["even", "normal"] = "even",
     ) -> None:
         super().__init__()
+        if anchors not in ("even", "normal"):
+            raise ValueError(f'anchors must be "even" or "normal", got {anchors!r}')
         self.dims = dims
         self.layers = nn.ModuleList(
             DABDecoderLayer(dims, heads, ffn_dims, dropout, is_first=i == 0) for i in range(num_layers)
@@ -140,7 +152,11 @@ class DABDecoder(nn.Module):
         last = self.refinement_head[-1]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.bias)
-        self.anchors = nn.Parameter(torch.randn(num_queries, 2))
+        logits = torch.randn(num_queries, 2)
+        if anchors == "even":
+            centre = (torch.arange(num_queries) + 0.5) / num_queries
+            logits = torch.stack((centre, torch.full_like(centre, 0.25)), dim=1).logit()
+        self.anchors = nn.Parameter(logits)
 
     def forward(
         self, clips: Tensor, clips_position: Tensor, query_video: Tensor, mask: Tensor

@@ -148,3 +148,12 @@ def test_missing_vocabulary_is_named(grounder_config: dict[str, Any], make_batch
 def test_unknown_mode_is_named(grounder_config: dict[str, Any], make_batch: MakeBatch) -> None:
     with pytest.raises(ValueError, match="mode must be .*, got 'train'"):
         build(grounder_config)(**make_batch([9], [1]), mode="train")
+
+
+def test_step_decides_nothing_on_the_device(grounder_config: dict[str, Any], make_batch: MakeBatch) -> None:
+    # On the meta device whatever needs a value (an item, a boolean index, a nonzero) raises.
+    model = build(grounder_config).to("meta")
+    batch = make_batch([19, 15], [2, 1], moments_a_query=3)["inputs"]
+    losses = model.loss({name: tensor.to("meta") for name, tensor in batch.items()})
+    torch.stack(list(losses.values())).sum().backward()
+    assert model.video_projection[2].weight.grad is not None

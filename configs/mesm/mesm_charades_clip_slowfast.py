@@ -8,6 +8,6 @@ _base_ = [
 model = dict(
     video_dims=512 + 2304 + 2,
     text_dims=512,
-    aligner=dict(frame_word=dict(num_word_classes=1111 + 3, token_dims=512)),
+    aligner=dict(frame_word=dict(num_word_classes=_base_.vocabulary_size + 3, token_dims=512)),
     post_process=dict(max_seconds=150.0, round_to=1.0),
 )

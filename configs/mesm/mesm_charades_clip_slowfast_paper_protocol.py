@@ -2,4 +2,4 @@
 # The paper's protocol: all training videos, and the best checkpoint chosen on the test split.
 _base_ = "mesm_charades_clip_slowfast.py"
 train_dataloader = dict(dataset=dict(holdout=None))
-val_dataloader = dict(dataset=dict(**_base_.test_files, holdout=None))
+val_dataloader = dict(dataset=dict(**_base_.test_files, text=_base_.test_text, holdout=None))

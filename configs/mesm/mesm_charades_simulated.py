@@ -22,7 +22,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(**simulated, **test_files))
 test_dataloader = dict(num_workers=0, dataset=dict(**simulated, **test_files))
-model = dict(video_dims=256 + 2, post_process=dict(max_seconds=150.0, round_to=1.0))
+model = dict(video_dims=256 + 2, post_process=dict(round_to=1.0))
 train_cfg = dict(max_epochs=8)
 optim_wrapper = dict(optimizer=dict(lr=3e-4))
 param_scheduler = dict(type="MultiStepLR", by_epoch=True, milestones=[6], gamma=0.1)

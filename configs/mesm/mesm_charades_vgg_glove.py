@@ -8,6 +8,6 @@ _base_ = [
 model = dict(
     video_dims=4096 + 2,
     text_dims=300,
-    aligner=dict(frame_word=dict(num_word_classes=1111 + 1, token_dims=300)),
+    aligner=dict(frame_word=dict(num_word_classes=_base_.vocabulary_size + 1, token_dims=300)),
     post_process=dict(max_seconds=150.0, round_to=0.17),
 )

@@ -103,8 +103,8 @@ def _record(sample: "GroundingDataSample") -> dict[str, Any]:
     queries = [
         {
             "sentence": sentence,
-            "moments": [dict(zip(("start", "end", "score"), moment, strict=True)) for moment in moments.tolist()],
-            "saliency": saliency.tolist(),
+            "moments": [dict(zip(("start", "end", "score"), row, strict=True)) for row in moments.round(4).tolist()],
+            "saliency": [round(score, 4) for score in saliency.tolist()],
         }
         for sentence, moments, saliency in zip(sample.sentences, sample.pred_moments, sample.pred_saliency, strict=True)
     ]

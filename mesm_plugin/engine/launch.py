@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import is_distributed
+from mmengine.dist import barrier, is_distributed
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mesm_plugin.engine.checkpoint import check_fit, read_checkpoint
 from mesm_plugin.engine.config_loading import ConfigError
-from mesm_plugin.engine.hooks import PredictionPlotHook
+from mesm_plugin.engine.hooks import PredictionPlotHook, ResumedBestHook
 from mesm_plugin.engine.safe_load import allow_checkpoint_classes
 
 
@@ -55,9 +55,12 @@ def train(config: Config) -> Result | None:
     runner = _build_runner(config)
     if resumed is not None:
         check_fit(_bare(runner.model), *resumed)
+        runner.register_hook(ResumedBestHook())
     elif config.get("resume"):
         runner.logger.info(f"There is no checkpoint to resume in {runner.work_dir}; training starts from scratch.")
     runner.train()
+    # The first process writes checkpoints, the others look for them.
+    barrier()
     best, last = (runner.message_hub.get_info(f"{which}_ckpt", None) for which in ("best", "last"))
     checkpoint = next((Path(path) for path in (best, last) if path and Path(path).is_file()), None)
     if config.get("test_cfg") is None and config.get("val_cfg") is None:

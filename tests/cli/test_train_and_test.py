@@ -3,12 +3,19 @@
 
 import json
 import re
+import runpy
 import shutil
+import socket
 import sys
+from collections import Counter
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
 
+import mesm_plugin
+from mesm_plugin.engine.config_loading import shipped_configs
 from mesm_plugin.engine.safe_load import allow_checkpoint_classes
 
 
@@ -59,6 +66,8 @@ def test_resume(trained, command, small, tmp_path, by_name):
     assert "Epoch(train) [3][2/2]" in output.out
     assert "Epoch(train) [2]" not in output.out
     assert "R1@0.5" in output.scores
+    assert trained.best.exists()
+    assert re.search(rf"of {work_dir}/best_mAP_epoch_\d.pth, chosen as the best", output.out)
     allow_checkpoint_classes()
     checkpoint = torch.load(work_dir / "epoch_3.pth", weights_only=True)
     assert (checkpoint["meta"]["epoch"], checkpoint["meta"]["iter"]) == (3, 6)
@@ -96,13 +105,41 @@ def test_without_a_test_split_the_validation_split_is_scored(command, small, tmp
     assert "R1@0.5" in output.scores
 
 
+@pytest.fixture
+def launched(monkeypatch):
+    """What a launcher sets in the environment of the only process it starts."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    environment = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    # MMEngine sets these, with a warning, where they are not set.
+    environment.update(OMP_NUM_THREADS=1, MKL_NUM_THREADS=1)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, str(value))
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tests the launch where there is no GPU")
+def test_launcher_without_a_gpu(launched, command, small, tmp_path):
+    arguments = ["--launcher", "pytorch", "--work-dir", tmp_path, "--local-rank", 0]
+    output = command("train", "mesm_synthetic", *arguments, "--cfg-options", *small, "train_cfg.max_epochs=1")
+    assert output.code == 0
+    assert "Distributed training: True" in output.out
+    assert "R1@0.5" in output.scores
+
+
+def test_every_config_has_a_name_of_its_own():
+    # openmim takes the only file of that name in the whole package.
+    folders = [import_module("mesm_plugin" + part).__path__[0] for part in ("", ".configs", ".kernels", ".registry")]
+    files = {path.resolve() for folder in folders for path in Path(folder).rglob("*.py")}
+    counts = Counter(path.name for path in files)
+    assert len(shipped_configs()) > 1
+    assert {counts[f"{name}.py"] for name in shipped_configs()} == {1}
+
+
 @pytest.mark.parametrize("name", ["train", "test"])
 def test_scripts_for_mim_are_the_same_commands(name, monkeypatch, capsys):
-    import runpy
-    from pathlib import Path
-
-    import mesm_plugin
-
     script = Path(mesm_plugin.__file__).parent / "tools" / f"{name}.py"
     monkeypatch.setattr(sys, "argv", [str(script), "-h"])
     with pytest.raises(SystemExit) as exit_:

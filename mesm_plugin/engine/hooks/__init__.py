@@ -2,5 +2,6 @@
 """Hooks of MMEngine's runner."""
 
 from mesm_plugin.engine.hooks.prediction_plot_hook import PredictionPlotHook
+from mesm_plugin.engine.hooks.resumed_best_hook import ResumedBestHook
 
-__all__ = ["PredictionPlotHook"]
+__all__ = ["PredictionPlotHook", "ResumedBestHook"]

@@ -68,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         _write_json(sample, args.json)
     if args.plot is not None:
-        from mesm_plugin.visualization import draw_timelines, save_figure
+        from mesm_plugin.engine.figure_file import save_figure
+        from mesm_plugin.visualization import draw_timelines
 
         save_figure(draw_timelines([sample], top=args.top), args.plot)
         print(f"Plot: {args.plot}", file=sys.stderr if args.json == "-" else sys.stdout)

@@ -1,6 +1,6 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Pictures of predictions."""
 
-from mesm_plugin.visualization.timeline import draw_timelines, save_figure
+from mesm_plugin.visualization.timeline import draw_timelines
 
-__all__ = ["draw_timelines", "save_figure"]
+__all__ = ["draw_timelines"]

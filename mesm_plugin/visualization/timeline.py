@@ -1,10 +1,8 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Pictures of what was asked, what is true and what was predicted along a video."""
 
-import os
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from mesm_plugin.engine.atomic_file import atomic_file
 from mesm_plugin.structures import GroundingDataSample
 
 INCHES = 9.0
@@ -62,20 +59,6 @@ def draw_timelines(samples: Sequence[GroundingDataSample], *, queries: int | Non
         _draw_moments(axes, row, sample.duration)
         upper -= height
     return figure
-
-
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Writes a figure in the format that the ending of `path` names; `path` appears when it is complete.
-
-    Raises:
-        ValueError: If the ending is not that of an image format.
-    """
-    kind = Path(path).suffix[1:].lower()
-    known = figure.canvas.get_supported_filetypes()
-    if kind not in known:
-        raise ValueError(f"cannot draw to {path}: its ending should be one of {', '.join(sorted(known))}")
-    with atomic_file(path) as unfinished:
-        figure.savefig(unfinished, format=kind)
 
 
 def _rows(sample: GroundingDataSample, index: int, top: int) -> list[tuple[str, str, np.ndarray]]:

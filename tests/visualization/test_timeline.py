@@ -6,7 +6,7 @@ import pytest
 from matplotlib import pyplot
 
 from mesm_plugin.structures import GroundingDataSample
-from mesm_plugin.visualization import draw_timelines, save_figure
+from mesm_plugin.visualization import draw_timelines
 
 
 @pytest.fixture
@@ -91,16 +91,3 @@ def test_figure_is_not_known_to_pyplot(sample):
     before = pyplot.get_fignums()
     draw_timelines([sample])
     assert pyplot.get_fignums() == before
-
-
-@pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
-def test_formats(sample, ending, start, tmp_path):
-    path = tmp_path / "new" / f"picture.{ending}"
-    save_figure(draw_timelines([sample], queries=1), path)
-    assert path.read_bytes().startswith(start)
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
-
-
-def test_unknown_format(sample, tmp_path):
-    with pytest.raises(ValueError, match=r"cannot draw to .*picture.txt: its ending should be one of .*png"):
-        save_figure(draw_timelines([sample]), tmp_path / "picture.txt")

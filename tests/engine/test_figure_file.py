@@ -1,0 +1,20 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Figures as files."""
+
+import pytest
+from matplotlib.figure import Figure
+
+from mesm_plugin.engine.figure_file import save_figure
+
+
+@pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_formats(ending, start, tmp_path):
+    path = tmp_path / "new" / f"picture.{ending}"
+    save_figure(Figure(), path)
+    assert path.read_bytes().startswith(start)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_unknown_format(tmp_path):
+    with pytest.raises(ValueError, match=r"cannot draw to .*picture.txt: its ending should be one of .*png"):
+        save_figure(Figure(), tmp_path / "picture.txt")

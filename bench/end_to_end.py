@@ -10,7 +10,6 @@ large float32 product reaches on the same machine with the same threads.
 
 import argparse
 import json
-import os
 import platform
 import resource
 import statistics
@@ -24,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.workloads import WORKLOADS
 from mesm_plugin.registry import MODELS
+from mesm_plugin.utils import atomic_file
 
 
 def seconds_of(run: Callable[[], Any], repeat: int) -> list[float]:
@@ -105,9 +105,8 @@ def main() -> None:
         "{flops:.3g} FLOP a step, {gemm_share:.0%} of the matrix-product rate".format(**result)
     )
     if arguments.json:
-        partial = arguments.json.with_name(arguments.json.name + ".partial")
-        partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, arguments.json)
+        with atomic_file(arguments.json) as unfinished:
+            unfinished.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ class Workload:
             "words_label": torch.from_numpy(labels),
             "unknown_words": torch.from_numpy(labels == VOCABULARY),
             "moments": torch.tensor([[start / length, (start + size) / length]]),
-            "clip_mask": torch.from_numpy(inside),
+            "segment_mask": torch.from_numpy(inside),
             "saliency": torch.from_numpy(inside.astype(np.float32)),
         }
 

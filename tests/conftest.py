@@ -62,7 +62,7 @@ def random_items(
                     "words_label": torch.from_numpy(labels),
                     "unknown_words": torch.from_numpy(labels == classes - 1),
                     "moments": torch.from_numpy((seconds / duration).astype(np.float32)),
-                    "clip_mask": torch.from_numpy(inside),
+                    "segment_mask": torch.from_numpy(inside),
                     "saliency": torch.from_numpy(inside.astype(np.float32)),
                 }
             )

@@ -11,15 +11,16 @@ ROOT = Path(__file__).parents[1]
 ALLOWED = {
     "registry": set(),
     "kernels": set(),
+    "mesm_plugin/utils": set(),
     "mesm_plugin/structures": set(),
     "mesm_plugin/losses": {"registry", "kernels", "structures"},
-    "mesm_plugin/datasets": {"registry", "structures"},
-    "mesm_plugin/evaluation": {"registry", "structures"},
+    "mesm_plugin/datasets": {"registry", "structures", "utils"},
+    "mesm_plugin/evaluation": {"registry", "structures", "utils"},
     "mesm_plugin/models": {"registry", "kernels", "structures"},
     "mesm_plugin/converters": set(),
-    "mesm_plugin/visualization": {"structures"},
-    "mesm_plugin/engine": {"registry", "structures", "visualization", "evaluation"},
-    "mesm_plugin/apis": {"registry", "structures", "datasets", "engine", "visualization"},
+    "mesm_plugin/visualization": {"structures", "utils"},
+    "mesm_plugin/engine": {"registry", "structures", "visualization", "evaluation", "utils"},
+    "mesm_plugin/apis": {"registry", "structures", "datasets", "engine", "visualization", "utils"},
 }
 
 

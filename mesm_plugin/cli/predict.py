@@ -93,7 +93,7 @@ def _write_json(sample: "GroundingDataSample", file: str) -> None:
     if file == "-":
         sys.stdout.write(text)
         return
-    from mesm_plugin.engine.atomic_file import atomic_file
+    from mesm_plugin.utils.atomic_file import atomic_file
 
     with atomic_file(file) as unfinished:
         unfinished.write_text(text, encoding="utf-8")

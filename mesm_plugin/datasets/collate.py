@@ -32,13 +32,13 @@ def collate_grounding(
         The first Q are each query with its video. In training, pair Q + i is the video of query i with a query drawn
         uniformly among those of other sources, so P = 2Q; if the batch has only one source, P = Q.
     Where the items are labelled:
-        `moments` (Q, M, 2) float32, start and end divided by the duration, and `moments_mask` (Q, M); `clip_mask`
+        `moments` (Q, M, 2) float32, start and end divided by the duration, and `moments_mask` (Q, M); `segment_mask`
         (Q, Lv), clips inside the moments; `saliency` (Q, Lv) float32.
     In training:
         `masked_words` (Q, Lw) bool: of n words max(1, int(n * mask_ratio)), drawn without replacement by weight, words
         of weight 0 never, and none where n = 1. With a vocabulary `words_label` (Q, Lw) int64, 0 where padded, and
         `unknown_words` (Q, Lw) bool. `hinge_positive` and `hinge_negative` (Q, 2) int64: clips drawn inside and outside
-        of `clip_mask`, twice the same only if there is but one; the same clips in both if none is outside.
+        of `segment_mask`, twice the same only if there is but one; the same clips in both if none is outside.
 
     Args:
         items: Items of the batch.
@@ -80,7 +80,7 @@ def collate_grounding(
         inputs["moments"] = _pad(query["moments"] for query in queries)
         inputs["moments_mask"] = _mask_of_lengths([len(query["moments"]) for query in queries])
         # A batch's longest video has a query, so padding gives Lv columns.
-        inputs["clip_mask"] = _pad(query["clip_mask"] for query in queries)
+        inputs["segment_mask"] = _pad(query["segment_mask"] for query in queries)
         inputs["saliency"] = _pad(query["saliency"] for query in queries)
 
     pair_video, pair_query = query_video, np.arange(len(queries))
@@ -96,7 +96,7 @@ def collate_grounding(
         if _all_or_none(items, queries, "words_label", "with classes of words"):
             inputs["words_label"] = _pad(query["words_label"] for query in queries)
             inputs["unknown_words"] = _pad(query["unknown_words"] for query in queries)
-        inside = inputs["clip_mask"].numpy()
+        inside = inputs["segment_mask"].numpy()
         outside = inputs["video_mask"].numpy()[query_video] & ~inside
         positive, negative = _draw_clips(inside, rng), _draw_clips(outside, rng)
         negative = np.where(outside.any(axis=1, keepdims=True), negative, positive)

@@ -35,8 +35,8 @@ def build_item(
     Returns:
         `sample_idx`, `source`, `video` (Lv, Dv) float32, `queries` and `data_sample`. A query has `words` (Lw, Dt)
         float32, `words_weight` (Lw,) float32, with a vocabulary `words_label` (Lw,) int64 and `unknown_words` (Lw,)
-        bool, and, where labelled, `moments` (M, 2) float32 divided by the duration and not clipped, `clip_mask` (Lv,)
-        bool and `saliency` (Lv,) float32.
+        bool, and, where labelled, `moments` (M, 2) float32 divided by the duration and not clipped, `segment_mask`
+        (Lv,) bool and `saliency` (Lv,) float32.
 
     Raises:
         ValueError: There is no query, one has an empty list of moments, or cannot be encoded.
@@ -64,7 +64,7 @@ def build_item(
                 grades[: len(given)] = given
                 saliency = pool_clips(grades, max_clips)
             item["moments"] = torch.from_numpy((moments / duration).astype(np.float32))
-            item["clip_mask"] = torch.from_numpy(mask)
+            item["segment_mask"] = torch.from_numpy(mask)
             item["saliency"] = torch.from_numpy(saliency)
         queries.append(item)
 

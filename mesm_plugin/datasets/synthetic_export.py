@@ -1,15 +1,15 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """The synthetic data set as files in the formats of real data."""
 
-import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mesm_plugin.datasets.synthetic import SyntheticFeatures
 from mesm_plugin.datasets.synthetic_script import Script, write_script
 from mesm_plugin.datasets.text.synthetic_text import synthetic_word_vectors
 from mesm_plugin.datasets.text.words import split_words
+from mesm_plugin.utils import atomic_file
 
 
 def export_synthetic(
@@ -34,7 +34,6 @@ def export_synthetic(
         seed, feature_dim, word_dim, noise, background: See `SyntheticDataset`.
     """
     folder = Path(out_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     scripts = {
         split: [write_script(seed, split, index) for index in range(count)] for split, count in num_videos.items()
     }
@@ -60,7 +59,7 @@ def export_synthetic(
     _write_text(folder / "GloVe_tokenized_count.txt", [f"{word} {ids[word]} {counts[word]}" for word in by_count])
 
     store = SyntheticFeatures(seed, feature_dim, word_dim, noise, background, normalize=False)
-    _write(folder / "features.hdf5", lambda path: _write_features(path, store, scripts))
+    _write_features(folder / "features.hdf5", store, scripts)
 
 
 def _annotations(videos: Sequence[Script]) -> list[str]:
@@ -72,18 +71,12 @@ def _annotations(videos: Sequence[Script]) -> list[str]:
 def _write_features(path: Path, store: SyntheticFeatures, scripts: dict[str, list[Script]]) -> None:
     import h5py
 
-    with h5py.File(path, "w") as file:
+    with atomic_file(path) as unfinished, h5py.File(unfinished, "w") as file:
         for videos in scripts.values():
             for script in videos:
                 file.create_dataset(script.vid, data=store[script.vid])
 
 
 def _write_text(path: Path, lines: Sequence[str]) -> None:
-    _write(path, lambda part: part.write_text("\n".join(lines) + "\n", encoding="utf-8"))
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes to a temporary name and moves, so that no half-written file is left under the real name."""
-    part = path.with_name(path.name + ".part")
-    write(part)
-    os.replace(part, path)
+    with atomic_file(path) as unfinished:
+        unfinished.write_text("\n".join(lines) + "\n", encoding="utf-8")

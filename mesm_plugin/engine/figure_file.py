@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mesm_plugin.engine.atomic_file import atomic_file
+from mesm_plugin.utils.atomic_file import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

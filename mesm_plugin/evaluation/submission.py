@@ -5,8 +5,9 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from operator import methodcaller
-from pathlib import Path
 from typing import Any
+
+from mesm_plugin.utils import atomic_file
 
 
 def write_submission(records: Iterable[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
@@ -17,15 +18,8 @@ def write_submission(records: Iterable[Mapping[str, Any]], path: str | os.PathLi
     Raises:
         ValueError: A record holds NaN or infinity; names its qid.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.writelines(_line_of(record) for record in records)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with atomic_file(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+        file.writelines(_line_of(record) for record in records)
 
 
 def _line_of(record: Mapping[str, Any]) -> str:

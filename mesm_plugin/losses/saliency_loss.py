@@ -30,7 +30,7 @@ class SaliencyLoss(nn.Module):
             scores: (Q, Lv) logits of the positive pairs.
             negative_scores: (Q, Lv) logits of the same videos paired with a negative query; None without such pairs.
             mask: (Q, Lv) bool, True = valid clip.
-            batch: Targets: `clip_mask` (Q, Lv) bool, `saliency` (Q, Lv), `hinge_positive`, `hinge_negative` (Q, 2).
+            batch: Targets: `segment_mask` (Q, Lv) bool, `saliency` (Q, Lv), `hinge_positive`, `hinge_negative` (Q, 2).
 
         Returns:
             A scalar.
@@ -45,8 +45,8 @@ class ClipBCELoss(SaliencyLoss):
     def forward(
         self, scores: Tensor, negative_scores: Tensor | None, mask: Tensor, batch: Mapping[str, Tensor]
     ) -> Tensor:
-        """See `SaliencyLoss.forward`; reads `clip_mask`."""
-        target = batch["clip_mask"].to(scores.dtype)
+        """See `SaliencyLoss.forward`; reads `segment_mask`."""
+        target = batch["segment_mask"].to(scores.dtype)
         loss = F.binary_cross_entropy_with_logits(scores, target, reduction="none").masked_fill(~mask, 0.0)
         return self.loss_weight * (loss.sum(dim=1) / mask.sum(dim=1).clamp(min=1)).mean()
 

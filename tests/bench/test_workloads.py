@@ -22,6 +22,6 @@ def test_sizes(name: str, videos: int, queries: int, clips: tuple[int, int], dim
     assert lengths.min() >= clips[0]
     assert lengths.max() <= clips[1]
     assert inputs["words_mask"].sum(dim=1).min() >= 5
-    assert inputs["clip_mask"].sum(dim=1).max() <= 12
+    assert inputs["segment_mask"].sum(dim=1).max() <= 12
     config = WORKLOADS[name].model_config()
     assert (config.video_dims, config.text_dims) == dims

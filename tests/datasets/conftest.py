@@ -107,7 +107,7 @@ def make_item() -> Callable[..., dict[str, Any]]:
                 mask = torch.zeros(num_clips, dtype=torch.bool)
                 mask[k : k + 2] = True
                 query["moments"] = torch.tensor([[k / num_clips, (k + 2) / num_clips]])
-                query["clip_mask"] = mask
+                query["segment_mask"] = mask
                 query["saliency"] = mask.float()
             queries.append(query)
         vid = f"v{index}"

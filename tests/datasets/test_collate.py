@@ -19,7 +19,7 @@ INFERENCE = {
     *("video", "video_mask", "words", "words_mask", "query_video", "source", "source_clips", "source_clips_mask"),
     *("pair_video", "pair_query"),
 }
-LABELS = {"moments", "moments_mask", "clip_mask", "saliency"}
+LABELS = {"moments", "moments_mask", "segment_mask", "saliency"}
 TRAINING = {"masked_words", "words_label", "unknown_words", "hinge_positive", "hinge_negative"}
 
 
@@ -47,7 +47,7 @@ def test_keys_shapes_and_dtypes(make_item: MakeItem) -> None:
         "pair_query": ((6,), i),
         "moments": ((3, 1, 2), f),
         "moments_mask": ((3, 1), b),
-        "clip_mask": ((3, 6), b),
+        "segment_mask": ((3, 6), b),
         "saliency": ((3, 6), f),
         "masked_words": ((3, 5), b),
         "words_label": ((3, 5), i),
@@ -70,7 +70,7 @@ def test_everything_lands_in_its_place_and_padding_is_zero(make_item: MakeItem) 
     assert inputs["query_video"].tolist() == [0, 0, 1]
     assert inputs["words_label"].tolist() == [[1, 2, 0], [1, 0, 0], [1, 2, 3]]
     assert inputs["unknown_words"].tolist() == [[True, False, False]] * 3
-    assert inputs["clip_mask"].tolist() == [[True, True, False], [False, True, True], [True, True, False]]
+    assert inputs["segment_mask"].tolist() == [[True, True, False], [False, True, True], [True, True, False]]
     assert inputs["saliency"].tolist() == [[1, 1, 0], [0, 1, 1], [1, 1, 0]]
     np.testing.assert_allclose(inputs["moments"], [[[0, 2 / 3]], [[1 / 3, 1]], [[0, 1]]], rtol=1e-6)
     assert inputs["moments_mask"].all()
@@ -143,7 +143,7 @@ def _item_without_fixture(index: int, source: str, queries: int) -> dict[str, An
         "words": torch.ones(2, 1),
         "words_weight": torch.ones(2),
         "moments": torch.tensor([[0.0, 0.5]]),
-        "clip_mask": torch.tensor([True, False]),
+        "segment_mask": torch.tensor([True, False]),
         "saliency": torch.tensor([1.0, 0.0]),
     }
     return {
@@ -227,7 +227,7 @@ def test_hinge_clips(make_item: MakeItem) -> None:
 def test_hinge_clips_where_there_are_too_few(make_item: MakeItem) -> None:
     def drawn(mask: list[bool]) -> tuple[list[int], list[int]]:
         item = make_item(0, len(mask), (2,))
-        item["queries"][0]["clip_mask"] = torch.tensor(mask)
+        item["queries"][0]["segment_mask"] = torch.tensor(mask)
         # The second video is longer: its padding must not be drawn for the first.
         inputs = _inputs([item, make_item(1, 12, (2,))])
         return inputs["hinge_positive"][0].tolist(), inputs["hinge_negative"][0].tolist()

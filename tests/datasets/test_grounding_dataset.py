@@ -41,7 +41,7 @@ def test_item(make_dataset: Any) -> None:
     assert item["sample_idx"] == 1
     assert item["data_sample"].vid == "w"
     assert item["video"][3].tolist() == pytest.approx([3, 1, 0.3, 0.4])
-    assert item["queries"][0]["clip_mask"].nonzero().flatten().tolist() == [1, 2, 3]
+    assert item["queries"][0]["segment_mask"].nonzero().flatten().tolist() == [1, 2, 3]
 
 
 def test_negative_index_has_the_sample_idx_of_its_item(make_dataset: Any) -> None:
@@ -51,7 +51,7 @@ def test_negative_index_has_the_sample_idx_of_its_item(make_dataset: Any) -> Non
 def test_options_reach_the_item(make_dataset: Any) -> None:
     item = make_dataset("v", clip_length=None, max_clips=5, tef=False)[0]
     assert item["video"].tolist() == [[0.5, 1], [2.5, 1], [4.5, 1], [6.5, 1], [8, 1]]
-    assert item["queries"][0]["clip_mask"].tolist() == [True, True, False, False, False]
+    assert item["queries"][0]["segment_mask"].tolist() == [True, True, False, False, False]
 
 
 def test_pipeline_is_applied_to_the_item(make_dataset: Any) -> None:

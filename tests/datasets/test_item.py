@@ -26,7 +26,7 @@ def test_labelled_item(length_text: Any) -> None:
     assert query["words"].tolist() == [[1], [4]]
     assert query["moments"].dtype == torch.float32
     assert query["moments"].tolist() == [[0.25, 0.625]]
-    assert query["clip_mask"].tolist() == [False, True, True, False]
+    assert query["segment_mask"].tolist() == [False, True, True, False]
     assert query["saliency"].tolist() == [0, 1, 1, 0]
     sample = item["data_sample"]
     assert isinstance(sample, GroundingDataSample)
@@ -46,7 +46,7 @@ def test_pooled_item_has_endpoint_features_of_the_pooled_clips(length_text: Any)
     # The last clip takes part in no mean: see pool_bounds.
     assert item["video"].tolist() == [[0.5, 0.5, 0, 0.5], [1, 1, 0.5, 1]]
     assert item["data_sample"].num_clips == 2
-    assert item["queries"][0]["clip_mask"].tolist() == [True, True]
+    assert item["queries"][0]["segment_mask"].tolist() == [True, True]
 
 
 def test_unlabelled_item(length_text: Any) -> None:
@@ -60,7 +60,7 @@ def test_unlabelled_item(length_text: Any) -> None:
 def test_moments_are_not_clipped_and_several_are_kept(length_text: Any) -> None:
     item = build_item(_info(moments=[[0.0, 1.0], [3.0, 5.0]]), FEATURES, length_text, clip_length=1.0)
     assert item["queries"][0]["moments"].tolist() == [[0, 0.25], [0.75, 1.25]]
-    assert item["queries"][0]["clip_mask"].tolist() == [True, True, False, True]
+    assert item["queries"][0]["segment_mask"].tolist() == [True, True, False, True]
 
 
 @pytest.mark.parametrize(

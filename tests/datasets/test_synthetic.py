@@ -21,8 +21,8 @@ def test_item() -> None:
     assert (sample.vid, sample.duration, sample.num_clips) == (script.vid, script.duration, num_clips)
     assert sample.sentences == [sentence for sentence, _ in script.queries]
     for query, (_, event) in zip(item["queries"], script.queries, strict=True):
-        assert query["clip_mask"].nonzero()[0].item() == int(event.start)
-        assert query["clip_mask"].nonzero()[-1].item() == min(int(event.end), num_clips - 1)
+        assert query["segment_mask"].nonzero()[0].item() == int(event.start)
+        assert query["segment_mask"].nonzero()[-1].item() == min(int(event.end), num_clips - 1)
         assert query["words"].shape[1] == 64
 
 

@@ -69,7 +69,7 @@ def test_charades_pipeline_gives_the_same_items(
         assert (sample.qids, sample.sentences) == (other.qids, other.sentences)
         np.testing.assert_array_equal(sample.gt_moments, other.gt_moments)
         for query, same in zip(item["queries"], expected["queries"], strict=True):
-            for key in ("words", "words_weight", "moments", "clip_mask", "saliency"):
+            for key in ("words", "words_weight", "moments", "segment_mask", "saliency"):
                 assert torch.equal(query[key], same[key]), key
             assert query["words_label"].max() <= 20
 
@@ -80,4 +80,4 @@ def test_writing_again_replaces_the_files(folder: Path, tmp_path: Path) -> None:
     export_synthetic(tmp_path, {"train": 12, "test": 5}, **options)
     for name in ("charades_sta_train.txt", "glove.txt", "Charades_v1_test.csv", "GloVe_tokenized_count.txt"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("*.tmp"))

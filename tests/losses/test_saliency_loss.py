@@ -21,7 +21,7 @@ def test_clip_bce_by_hand() -> None:
     p = 1 / (1 + torch.exp(-SCORES))
     first = -(p[0, 0].log() + (1 - p[0, 1]).log() + p[0, 2].log()) / 3
     second = -((1 - p[1, 0]).log() + p[1, 1].log()) / 2
-    loss = ClipBCELoss(3.0)(SCORES, None, MASK, {"clip_mask": inside})
+    loss = ClipBCELoss(3.0)(SCORES, None, MASK, {"segment_mask": inside})
     assert loss.item() == pytest.approx(3 * (first + second).item() / 2)
 
 
@@ -51,7 +51,7 @@ def test_hinge_by_hand() -> None:
 
 def test_padded_clips_have_no_gradient() -> None:
     scores, negative = SCORES.clone().requires_grad_(), NEGATIVE.clone().requires_grad_()
-    targets = {"clip_mask": LABELS > 0, "saliency": torch.ones(2, 3)}
+    targets = {"segment_mask": LABELS > 0, "saliency": torch.ones(2, 3)}
     for loss in (ClipBCELoss(), RankContrastiveLoss(), NegativePairLoss()):
         gradients = torch.autograd.grad(
             loss(scores, negative, MASK, targets), (scores, negative), allow_unused=True, materialize_grads=True

@@ -65,7 +65,7 @@ def build_batch(golden: dict[str, Any]) -> dict[str, Tensor]:
         "pair_query": torch.cat((queries, randomness["negative_index"])),
         "moments": moments,
         "moments_mask": moments_mask,
-        "clip_mask": inputs["clip_mask"],
+        "segment_mask": inputs["clip_mask"],
         "saliency": inputs.get("saliency_label", inputs["clip_mask"]).float(),
     }
     if config["rec_fw"]:

@@ -127,7 +127,7 @@ class FrameWordEnhancer(nn.Module):
             words: (Q, Lw, D) projected words.
             words_mask: (Q, Lw) bool, True = valid.
             batch: Indices `pair_video`, `pair_query`, `query_video`; with `masked_words` in it, masked words are
-                restored too, and with "moment" from the clips in `clip_mask` (Q, Lv).
+                restored too, and with "moment" from the clips in `segment_mask` (Q, Lv).
             words_position: (Q, Lw, D) positions of the words, or None.
             words_key: (K, Lw, D) keys, where they are not words plus positions.
             words_key_index: (P,) key of each pair, with `words_key`.
@@ -159,7 +159,7 @@ class FrameWordEnhancer(nn.Module):
             return enhanced, None
 
         restored = self.mask_words(words, batch, project_words)
-        source_mask = batch["clip_mask"] if self.masked_word_clips == "moment" else clips_mask[query_video]
+        restore_mask = batch["segment_mask"] if self.masked_word_clips == "moment" else clips_mask[query_video]
         for layer in cast("list[TwoWayCrossAttentionLayer]", self.layers):
             enhanced, restored = layer.both_directions(
                 enhanced,
@@ -172,7 +172,7 @@ class FrameWordEnhancer(nn.Module):
                 words_position,
                 clips_key,
                 clips,
-                source_mask,
+                restore_mask,
                 query_video,
             )
         return enhanced, self.word_head(restored)

@@ -132,7 +132,7 @@ class MESMAligner(BaseAligner):
         Args:
             output: What `forward` returned.
             batch: With `masked_words`: `words_label`, `words_mask`; for SS-MESM: `moments` (Q, M, 2),
-                `moments_mask` (Q, M), `clip_mask` (Q, Lv), `source`, `query_video`.
+                `moments_mask` (Q, M), `segment_mask` (Q, Lv), `source`, `query_video`.
 
         Returns:
             `loss_masked_word` (Eq. 2) and `loss_contrastive` (Eq. 5), weighted, where their parts are on.
@@ -152,7 +152,7 @@ class MESMAligner(BaseAligner):
             )
         if self.segment_sentence is not None:
             clips = output.extra["projected_clips"].index_select(0, batch["query_video"])
-            segment = masked_mean(clips, batch["clip_mask"])
+            segment = masked_mean(clips, batch["segment_mask"])
             valid = batch["moments_mask"][..., None]
             start = batch["moments"].masked_fill(~valid, torch.inf).amin(dim=(1, 2))
             end = batch["moments"].masked_fill(~valid, -torch.inf).amax(dim=(1, 2))

@@ -59,7 +59,7 @@ def test_masked_words_see_the_moment_or_the_whole_video(batch: dict[str, torch.T
         torch.manual_seed(0)
         enhancer = FrameWordEnhancer(**SIZES, masked_word_clips=where)  # type: ignore[arg-type]
         _, logits = run(enhancer, batch)
-        outside = (batch["video_mask"][batch["query_video"]] & ~batch["clip_mask"])[0]
+        outside = (batch["video_mask"][batch["query_video"]] & ~batch["segment_mask"])[0]
         changed = {**batch, "video": batch["video"].clone()}
         changed["video"][0, outside] += 1.0
         _, other = run(enhancer, changed)

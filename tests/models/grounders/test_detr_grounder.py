@@ -113,7 +113,7 @@ def test_one_video_batch_has_no_negative_pairs_and_trains(
     assert torch.stack(list(losses.values())).isfinite().all()
 
 
-@pytest.mark.parametrize("what", ["words_mask", "video_mask", "clip_mask"])
+@pytest.mark.parametrize("what", ["words_mask", "video_mask", "segment_mask"])
 def test_all_masked_rows_stay_finite(grounder_config: dict[str, Any], make_batch: MakeBatch, what: str) -> None:
     model = build(grounder_config)
     batch = make_batch([9, 5], [2, 1])

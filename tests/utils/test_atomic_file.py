@@ -3,7 +3,7 @@
 
 import pytest
 
-from mesm_plugin.engine.atomic_file import atomic_file
+from mesm_plugin.utils.atomic_file import atomic_file
 
 
 def test_file_appears_at_the_end(tmp_path):

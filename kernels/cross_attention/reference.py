@@ -2,8 +2,9 @@
 """Cross-attention in plain PyTorch: any dtype, differentiable, the truth that faster backends are held to."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from mesm_plugin.kernels.dropout import dropout
 
 
 def cross_attention(
@@ -29,13 +30,14 @@ def cross_attention(
         (B, Lq, H, d) in the dtype of `query`; zeros, with zero gradients, where an item has no valid key.
     """
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    logits = torch.einsum("bqhd,bkhd->bhqk", query * scale, key)
-    valid = mask[:, None, None, :]
-    weights = logits.masked_fill(~valid, torch.finfo(logits.dtype).min).softmax(dim=-1)
+    query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+    logits = (query * scale) @ key.transpose(-1, -2)
+    # Added, not filled in: the backward pass of a sum copies nothing.
+    padding = logits.new_zeros(mask.shape).masked_fill_(~mask, torch.finfo(logits.dtype).min)
+    weights = dropout(logits.add_(padding[:, None, None, :]).softmax(dim=-1), dropout_p)
+    attended = (weights @ value).transpose(1, 2)
     # The softmax of a fully masked row is uniform, not zero.
-    weights = weights.masked_fill(~valid, 0.0)
-    weights = F.dropout(weights, dropout_p, training=dropout_p > 0)
-    return torch.einsum("bhqk,bkhd->bqhd", weights, value)
+    return attended.masked_fill(~mask.any(dim=1)[:, None, None, None], 0.0)
 
 
 def bidirectional_cross_attention(

@@ -37,9 +37,8 @@ class GroundingInferencer:
         ValueError: If there is no such device.
 
     Example:
-        >>> ground = GroundingInferencer("mesm_synthetic", "work_dirs/mesm_synthetic/epoch_12.pth")
-        >>> ground(features, ["a cat jumps over the sofa"], duration=30.5)[0]["moments"][0]
-        (12.1, 17.9, 0.93)
+        >>> ground = GroundingInferencer("mesm_synthetic", "work_dirs/mesm_synthetic/epoch_6.pth")
+        >>> start, end, score = ground(features, ["a person opens the box."], duration=30.5)[0]["moments"][0]
     """
 
     def __init__(self, config: str | Path | Config, checkpoint: str | Path, device: str = "cpu") -> None:
@@ -100,6 +99,8 @@ class GroundingInferencer:
             raise ValueError("there is no sentence to look for")
         parts = [features] if isinstance(features, np.ndarray) else list(features)
         clips = join_features(parts, self.dataset.features)
+        # Together, so that a file of word vectors is read once for all sentences.
+        self.dataset.text.prepare([(sentence, None) for sentence in sentences])
         queries = [{"qid": None, "sentence": sentence} for sentence in sentences]
         item = build_item(
             {

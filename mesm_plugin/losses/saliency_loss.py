@@ -119,4 +119,5 @@ class SaliencyHingeLoss(SaliencyLoss):
         """See `SaliencyLoss.forward`; reads `hinge_positive` and `hinge_negative`."""
         inside = scores.gather(1, batch["hinge_positive"])
         outside = scores.gather(1, batch["hinge_negative"])
+        # Moment-DETR scales the mean over the drawn pairs by 2.
         return self.loss_weight * 2 * (self.margin + outside - inside).clamp(min=0).mean()

@@ -16,7 +16,7 @@ class AlignerOutput:
         clips: (P, Lv, D) aligned clips of each pair.
         words: (Q, Lw', D) the words that the clips were aligned to.
         words_mask: (Q, Lw') bool, True = valid.
-        extra: Tensors that the aligner's own losses need.
+        extra: Tensors that the aligner's own losses or an analysis need.
     """
 
     clips: Tensor
@@ -51,8 +51,19 @@ class BaseAligner(nn.Module, ABC):
                 `pair_query` and `query_video` are always read, targets only where they are there.
             project_words: The grounder's projection of word features (..., Dt) to (..., D), for aligners with tokens
                 among the word features.
+
+        Returns:
+            Aligned clips of each pair, the words they were aligned to, and what the losses need.
         """
 
     def loss(self, output: AlignerOutput, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Returns the aligner's own weighted losses by name; none by default."""
+        """Computes the aligner's own losses.
+
+        Args:
+            output: What `forward` returned for the batch.
+            batch: The batch, with targets.
+
+        Returns:
+            Weighted losses by name; none by default.
+        """
         return {}

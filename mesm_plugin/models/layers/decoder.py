@@ -4,9 +4,10 @@
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mesm_plugin.kernels import Dropout
+from mesm_plugin.models.layers.attention import attention
 from mesm_plugin.models.layers.mlp import MLP
 from mesm_plugin.models.layers.positions import anchor_position
 from mesm_plugin.registry import MODELS
@@ -48,17 +49,15 @@ class DABDecoderLayer(nn.Module):
         self.activation = nn.PReLU()
         self.linear2 = nn.Linear(ffn_dims, dims)
         self.norm3 = nn.LayerNorm(dims)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         nn.init.zeros_(self.self_out.bias)
         nn.init.zeros_(self.cross_out.bias)
 
     def _split_heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.unflatten(-1, (self.heads, -1))
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        dropout_p = self.attention_dropout if self.training else 0.0
-        attended = F.scaled_dot_product_attention(query, key, value, mask, dropout_p=dropout_p)
-        return attended.transpose(1, 2).flatten(-2)
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        return attention(query, key, value, mask, self.attention_dropout if self.training else 0.0).flatten(-2)
 
     def forward(
         self,
@@ -87,7 +86,10 @@ class DABDecoderLayer(nn.Module):
         query = self.self_query_content(state) + self.self_query_position(state_position)
         key = self.self_key_content(state) + self.self_key_position(state_position)
         attended = self._attend(
-            self._split_heads(query), self._split_heads(key), self._split_heads(self.self_value(state)), None
+            self._split_heads(query),
+            self._split_heads(key),
+            self._split_heads(self.self_value(state)),
+            mask.new_ones(state.shape[:2]),
         )
         state = self.norm1(state + self.dropout(self.self_out(attended)))
 
@@ -99,7 +101,7 @@ class DABDecoderLayer(nn.Module):
             key = key + key_position
         query = torch.cat((self._split_heads(query), self._split_heads(self.cross_query_sine(state_sine))), dim=-1)
         key = torch.cat((self._split_heads(key), self._split_heads(key_position)), dim=-1)
-        attended = self._attend(query, key, self._split_heads(self.cross_value(clips)), mask[:, None, None, :])
+        attended = self._attend(query, key, self._split_heads(self.cross_value(clips)), mask)
         state = self.norm2(state + self.dropout(self.cross_out(attended)))
 
         hidden = self.dropout(self.activation(self.linear1(state)))

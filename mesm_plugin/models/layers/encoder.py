@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mesm_plugin.kernels import Dropout
+from mesm_plugin.models.layers.attention import attention
 from mesm_plugin.registry import MODELS
 
 
@@ -26,10 +28,9 @@ class SelfAttention(nn.Module):
         weight, bias = self.in_proj_weight, self.in_proj_bias
         query, key = F.linear(x + position, weight[: 2 * dims], bias[: 2 * dims]).chunk(2, dim=-1)
         value = F.linear(x, weight[2 * dims :], bias[2 * dims :])
-        query, key, value = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (query, key, value))
-        dropout_p = self.dropout if self.training else 0.0
-        attended = F.scaled_dot_product_attention(query, key, value, mask[:, None, None, :], dropout_p=dropout_p)
-        return self.out_proj(attended.transpose(1, 2).flatten(-2))
+        query, key, value = (t.unflatten(-1, (self.heads, -1)) for t in (query, key, value))
+        attended = attention(query, key, value, mask, self.dropout if self.training else 0.0)
+        return self.out_proj(attended.flatten(-2))
 
 
 class TransformerEncoderLayer(nn.Module):
@@ -43,7 +44,7 @@ class TransformerEncoderLayer(nn.Module):
         self.activation = nn.PReLU()
         self.linear2 = nn.Linear(ffn_dims, dims)
         self.norm2 = nn.LayerNorm(dims)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, position: Tensor, mask: Tensor) -> Tensor:
         """Encodes x (P, L, D) with positions (P, L, D) under a key mask (P, L) bool, True = valid."""

@@ -14,7 +14,7 @@ class _MaskedDropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
         # One 64-bit draw serves four elements; PyTorch's own dropout draws a number for each.
-        threshold = round(p * _LEVELS)
+        threshold = min(round(p * _LEVELS), _LEVELS - 1)
         draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
         dropped = (draws.view(torch.int16)[: x.numel()] < threshold - _LEVELS // 2).view(x.shape)
         ctx.save_for_backward(dropped)
@@ -44,8 +44,7 @@ def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
     Raises:
         ValueError: p is out of range.
     """
-    if not 0 <= p < 1:
-        raise ValueError(f"p must be at least 0 and below 1, got {p}")
+    _check(p)
     if not training or p == 0:
         return x
     if x.device.type != "cpu":
@@ -53,15 +52,24 @@ def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
     return _MaskedDropout.apply(x, p)
 
 
+def _check(p: float) -> None:
+    if not 0 <= p < 1:
+        raise ValueError(f"p must be at least 0 and below 1, got {p}")
+
+
 class Dropout(torch.nn.Module):
     """`dropout` as a module.
 
     Args:
         p: Probability, at least 0 and below 1.
+
+    Raises:
+        ValueError: p is out of range.
     """
 
     def __init__(self, p: float) -> None:
         super().__init__()
+        _check(p)
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:

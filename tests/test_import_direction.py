@@ -17,7 +17,7 @@ ALLOWED = {
     "mesm_plugin/datasets": {"registry", "structures", "utils"},
     "mesm_plugin/evaluation": {"registry", "structures", "utils"},
     "mesm_plugin/models": {"registry", "kernels", "structures"},
-    "mesm_plugin/converters": set(),
+    "mesm_plugin/converters": {"utils"},
     "mesm_plugin/visualization": {"structures", "utils"},
     "mesm_plugin/engine": {"registry", "structures", "visualization", "evaluation", "utils"},
     "mesm_plugin/apis": {"registry", "structures", "datasets", "engine", "visualization", "utils"},

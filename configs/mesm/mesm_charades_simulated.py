@@ -26,3 +26,5 @@ model = dict(video_dims=256 + 2, post_process=dict(round_to=1.0))
 train_cfg = dict(max_epochs=8)
 optim_wrapper = dict(optimizer=dict(lr=3e-4))
 param_scheduler = dict(type="MultiStepLR", by_epoch=True, milestones=[6], gamma=0.1)
+# The scores that count are those of the last epoch.
+default_hooks = dict(checkpoint=dict(save_best=None, rule=None))

@@ -142,7 +142,11 @@ def _unannotated_dataset(config: Config) -> GroundingDataset:
     node: Mapping[str, Any] | None = next((loader.dataset for loader in loaders if loader), None)
     if node is None:
         raise ConfigError(f"{config.filename} has no dataloader, so nothing says how features and sentences are read")
-    dataset = DATASETS.build({**node, "lazy_init": True})
+    node = {**node, "lazy_init": True}
+    if "vocabulary" in node.get("text", {}):
+        # Only training needs the classes of words, whose file lies with the annotations.
+        node["text"] = {**node["text"], "vocabulary": None}
+    dataset = DATASETS.build(node)
     if not isinstance(dataset, GroundingDataset):
         raise ConfigError(f"{config.filename}: the data set is a {type(dataset).__name__}, not a GroundingDataset")
     return dataset

@@ -1,14 +1,19 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Which errors are the user's input, and how to tell them in one message."""
 
+import os
 import re
 from pathlib import Path
 
 import mmengine
 
 import mesm_plugin
+from mesm_plugin import kernels, registry
 
-PACKAGES = tuple(str(Path(str(package.__file__)).parent) for package in (mesm_plugin, mmengine))
+# In a checkout kernels/ and registry/ lie outside mesm_plugin/.
+PACKAGES = tuple(
+    str(Path(str(package.__file__)).parent) + os.sep for package in (mesm_plugin, kernels, registry, mmengine)
+)
 
 
 def readable(error: Exception) -> str | None:

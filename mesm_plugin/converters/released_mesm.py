@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mesm_plugin.utils import atomic_file
+
 _CROSS_ATTENTION_LAYER = {
     "self_attn.in_proj_weight": "attention.in_proj_weight",
     "self_attn.in_proj_bias": "attention.in_proj_bias",
@@ -77,6 +79,49 @@ _SINGLE = {
     "txt_position_embed.position_embeddings": "aligner.word_position.embedding",
     "txt_position_embed.LayerNorm": "aligner.word_position.norm",
 }
+OPTIONS = frozenset(
+    [
+        "aux_loss",
+        "clip_len",
+        "dec_layers",
+        "dim_feedforward",
+        "dropout",
+        "enc_layers",
+        "eos_coef",
+        "hidden_dim",
+        "input_dropout",
+        "iou_gamma",
+        "loss_giou_coef",
+        "loss_label_coef",
+        "loss_recfw_coef",
+        "loss_recss_coef",
+        "loss_saliency_coef",
+        "loss_span_coef",
+        "max_ts_val",
+        "max_words_l",
+        "n_input_proj",
+        "nheads",
+        "num_queries",
+        "num_recfw_layers",
+        "num_recss_layers",
+        "position_embedding",
+        "pre_norm",
+        "rank_coef",
+        "rec_fw",
+        "rec_ss",
+        "recss_tau",
+        "saliency_margin",
+        "set_cost_class",
+        "set_cost_giou",
+        "set_cost_span",
+        "share_MLP",
+        "span_loss_type",
+        "t2v_layers",
+        "use_triplet",
+        "use_txt_pos",
+    ]
+)
+"""Released options that the model depends on."""
 _WITHOUT_EFFECT = ("ss_reconstructor.output_sent_proj.",)
 """Parameters that take part in no prediction and in no loss."""
 
@@ -170,8 +215,11 @@ def model_config(options: Mapping[str, Any], video_dims: int, text_dims: int, nu
         A config for `MODELS.build`.
 
     Raises:
-        ValueError: The options ask for something that the released code itself does not carry out.
+        ValueError: An option is missing, or asks for something that the released code itself does not carry out.
     """
+    missing = sorted(OPTIONS - set(options))
+    if missing:
+        raise ValueError(f"the options lack {', '.join(missing)}, which the released code's training options have")
     for key, value in (("pre_norm", False), ("span_loss_type", "l1"), ("position_embedding", "sine")):
         if options[key] != value:
             raise ValueError(f"option {key}={options[key]!r}: the released code supports {value!r} only")
@@ -289,3 +337,35 @@ def load_checkpoint(file: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     except Exception as error:
         raise ValueError(f'{file} is not a checkpoint of the released MESM code ("model", "opt"): {error}') from error
     return dict(state_dict), dict(vars(options) if isinstance(options, argparse.Namespace) else options)
+
+
+def convert_checkpoint(source: str | Path, target: str | Path) -> dict[str, Any]:
+    """Turns a checkpoint file of the authors into one that `mesm test`, `mesm predict` and `load_from` take.
+
+    Args:
+        source: A checkpoint file of the authors.
+        target: File to write; it is replaced only when the new one is complete.
+
+    Returns:
+        The config of the model that the checkpoint belongs to, widths and classes as the parameters have them.
+
+    Raises:
+        ValueError: The file is no such checkpoint, or has parameters that the released code does not have.
+    """
+    state_dict, options = load_checkpoint(source)
+    words = state_dict.get("output_txt_proj.1.bias")
+    try:
+        config = model_config(
+            options,
+            video_dims=len(state_dict["input_vid_proj.0.LayerNorm.weight"]),
+            text_dims=len(state_dict["input_txt_proj.0.LayerNorm.weight"]),
+            num_word_classes=1 if words is None else len(words),
+        )
+        converted = convert_state_dict(state_dict, options)
+    except KeyError as error:
+        raise ValueError(f"{source}: parameter {error} of the released MESM code is missing") from error
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    with atomic_file(target) as unfinished:
+        torch.save({"state_dict": converted, "meta": {}}, unfinished)
+    return config

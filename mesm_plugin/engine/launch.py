@@ -58,6 +58,11 @@ def train(config: Config) -> Result | None:
         runner.register_hook(ResumedBestHook())
     elif config.get("resume"):
         runner.logger.info(f"There is no checkpoint to resume in {runner.work_dir}; training starts from scratch.")
+    elif config.get("load_from"):
+        check_fit(_bare(runner.model), read_checkpoint(config.load_from), config.load_from)
+    _check_word_classes(runner)
+    # MMEngine builds the test split after training, which is late to learn that a file of it is missing.
+    _ = runner.test_loop
     runner.train()
     # The first process writes checkpoints, the others look for them.
     barrier()
@@ -69,7 +74,7 @@ def train(config: Config) -> Result | None:
         runner.load_checkpoint(str(checkpoint), strict=True)
     chosen_on = None
     if best and checkpoint == Path(best):
-        chosen_on = "test" if _validates_on_test(config) else "validation"
+        chosen_on = "test" if _validates_on_test(runner) else "validation"
     return _score(runner, config, checkpoint, chosen_on)
 
 
@@ -122,8 +127,31 @@ def _bare(model: Any) -> torch.nn.Module:
     return getattr(model, "module", model)
 
 
-def _validates_on_test(config: Config) -> bool:
-    return config.get("test_cfg") is not None and config.val_dataloader.dataset == config.test_dataloader.dataset
+def _validates_on_test(runner: Runner) -> bool:
+    """Whether videos of the test split took part in choosing the best checkpoint."""
+    if runner.test_loop is None or runner.val_loop is None:
+        return False
+    validated, tested = (_video_ids(loop.dataloader.dataset) for loop in (runner.val_loop, runner.test_loop))
+    return not validated.isdisjoint(tested)
+
+
+def _video_ids(dataset: Any) -> set[str]:
+    if not hasattr(dataset, "get_data_info"):
+        return set()
+    return {dataset.get_data_info(i).get("vid") for i in range(len(dataset))}
+
+
+def _check_word_classes(runner: Runner) -> None:
+    """Raises if the text encoder has more classes of words than the model can tell apart."""
+    text = getattr(runner.train_dataloader.dataset, "text", None)
+    classes = getattr(text, "num_classes", None)
+    enhancer = getattr(getattr(_bare(runner.model), "aligner", None), "frame_word", None)
+    known = getattr(enhancer, "num_word_classes", None)
+    if classes is not None and known is not None and classes > known:
+        raise ConfigError(
+            f"model.aligner.frame_word.num_word_classes is {known}, but {type(text).__name__} of the training set has "
+            f"{classes} classes of words"
+        )
 
 
 def _score(runner: Runner, config: Config, checkpoint: Path | None, chosen_on: str | None = None) -> Result:

@@ -93,3 +93,33 @@ def test_debug_shows_the_traceback(command, monkeypatch):
     monkeypatch.setenv("MESM_DEBUG", "1")
     with pytest.raises(FileNotFoundError):
         command("train", "mesm_sintetic")
+
+
+def test_missing_test_split_shows_before_training(command, small, tmp_path):
+    options = [*small, "test_dataloader.dataset.split=tests"]
+    output = command("train", "mesm_synthetic", "--work-dir", tmp_path, "--cfg-options", *options)
+    assert output.code == 2
+    assert "split is 'tests', expected one of" in output.err
+    assert "Epoch(train)" not in output.out
+    assert not list(tmp_path.glob("epoch_*.pth"))
+
+
+def test_too_few_classes_of_words(command, small, tmp_path):
+    options = [*small, "model.aligner.frame_word.num_word_classes=10"]
+    output = command("train", "mesm_synthetic", "--work-dir", tmp_path, "--cfg-options", *options)
+    assert output.code == 2
+    assert "num_word_classes is 10, but SyntheticText of the training set has 74 classes of words" in output.err
+
+
+def test_load_from_of_another_model(command, small, other_model, tmp_path):
+    output = command(
+        "train", "mesm_synthetic", "--work-dir", tmp_path, "--cfg-options", *small, f"load_from={other_model}"
+    )
+    assert output.code == 2
+    assert str(other_model) in output.err
+
+
+def test_value_that_a_kernel_refuses(command, small, tmp_path):
+    output = command("train", "mesm_synthetic", "--work-dir", tmp_path, "--cfg-options", *small, "model.heads=3")
+    assert output.code == 2
+    assert "heads must divide dims, got dims=16 and heads=3" in output.err

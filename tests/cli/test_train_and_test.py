@@ -149,3 +149,11 @@ def test_scripts_for_mim_are_the_same_commands(name, monkeypatch, capsys):
     assert f"mesm {name}" in out
     # openmim adds flags of its own where the help mentions this one.
     assert "--gpus" not in out
+
+
+def test_choice_on_the_test_split_is_told_whatever_the_configs_say(command, small, tmp_path):
+    # The same videos, though the two data sets are not configured by the same keys.
+    options = [*small, "val_dataloader.dataset.split=test", "val_dataloader.dataset.strict=False"]
+    output = command("train", "mesm_synthetic", "--work-dir", tmp_path, "--cfg-options", *options)
+    assert (output.code, output.err) == (0, "")
+    assert "chosen as the best on this test split itself" in output.out

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from mesm_plugin.converters.released_mesm import convert_state_dict, load_checkpoint, model_config, parameter_names
+from mesm_plugin.converters.released_mesm import OPTIONS as RELEASED_OPTIONS
+from mesm_plugin.converters.released_mesm import (
+    convert_checkpoint,
+    convert_state_dict,
+    load_checkpoint,
+    model_config,
+    parameter_names,
+)
+from mesm_plugin.engine.checkpoint import check_fit, read_checkpoint
+from mesm_plugin.registry import MODELS
 
 OPTIONS: dict[str, Any] = {"rec_fw": True, "rec_ss": True, "use_txt_pos": False}
 
@@ -77,6 +86,33 @@ def test_separate_ffn_and_deep_names() -> None:
 
 
 def test_unsupported_option_is_named() -> None:
-    options = {**OPTIONS, "pre_norm": True, "span_loss_type": "l1", "position_embedding": "sine"}
+    options = {**dict.fromkeys(RELEASED_OPTIONS, 1), "pre_norm": True}
     with pytest.raises(ValueError, match="option pre_norm=True: the released code supports False only"):
         model_config(options, 34, 24, 51)
+
+
+def test_missing_options_are_named() -> None:
+    with pytest.raises(ValueError, match="the options lack .*dec_layers, dim_feedforward"):
+        model_config(OPTIONS, 34, 24, 51)
+
+
+def test_converted_file_fits_its_model(shared: Path, tmp_path: Path) -> None:
+    golden = torch.load(shared / "golden" / "models" / "mesm_charades.pt", weights_only=True)
+    source, target = tmp_path / "released.ckpt", tmp_path / "converted.pth"
+    torch.save({"model": golden["state_dict"], "opt": argparse.Namespace(**golden["config"])}, source)
+    config = convert_checkpoint(source, target)
+    assert (config["video_dims"], config["text_dims"]) == (34, 24)
+    assert config["aligner"]["frame_word"]["num_word_classes"] == 51
+    model = MODELS.build(config)
+    read = read_checkpoint(target)
+    check_fit(model, read, target)
+    model.load_state_dict(read["state_dict"])
+    assert torch.equal(model.decoder.anchors, golden["state_dict"]["query_embed.weight"])
+
+
+def test_file_of_other_code_leaves_the_target_alone(tmp_path: Path) -> None:
+    source, target = tmp_path / "other.ckpt", tmp_path / "converted.pth"
+    torch.save({"model": {"conv.weight": torch.ones(1)}, "opt": argparse.Namespace(lr=1.0)}, source)
+    with pytest.raises(ValueError, match=r"other\.ckpt: .*is missing"):
+        convert_checkpoint(source, target)
+    assert not target.exists()

@@ -62,7 +62,10 @@ def test_something_else_than_weights(tmp_path):
         read_checkpoint(tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="b.pth has no 'state_dict', it holds 'epoch', 'lr'"):
         weights_of({"epoch": 1, "lr": 0.1}, "b.pth")
-    with pytest.raises(CheckpointError, match="it holds 'model', 'opt'; mesm_plugin.converters.released_mesm converts"):
+    with pytest.raises(
+        CheckpointError,
+        match="it holds 'model', 'opt'; mesm_plugin.converters.released_mesm.convert_checkpoint converts",
+    ):
         weights_of({"model": {}, "opt": {}}, "c.pth")
 
 

@@ -56,3 +56,6 @@ def test_inputs_of_any_strides() -> None:
 def test_bad_probability_is_named() -> None:
     with pytest.raises(ValueError, match="p must be at least 0 and below 1, got 1.0"):
         dropout(torch.ones(2), 1.0)
+    with pytest.raises(ValueError, match="p must be at least 0 and below 1, got -0.1"):
+        Dropout(-0.1)
+    assert dropout(torch.ones(3), 0.999999).isfinite().all()

@@ -63,6 +63,7 @@ class FrameWordEnhancer(nn.Module):
         if word_head not in ("linear", "projection"):
             raise ValueError(f'word_head must be "linear" or "projection", got {word_head!r}')
         self.use_position = use_position
+        self.num_word_classes = num_word_classes
         self.masked_word_clips = masked_word_clips
         self.layers = nn.ModuleList(
             TwoWayCrossAttentionLayer(dims, heads, ffn_dims, dropout, update, separate_ffn) for _ in range(num_layers)

@@ -95,8 +95,8 @@ class DETRGrounder(BaseModel):
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         shared = {"dims": dims, "heads": heads, "ffn_dims": ffn_dims, "dropout": dropout}
         self.dims = dims
-        self.video_projection = InputProjection(video_dims, dims, projection_layers, projection_dropout)
-        self.text_projection = InputProjection(text_dims, dims, projection_layers, projection_dropout)
+        self.video_projection = InputProjection(video_dims, dims, projection_layers, projection_dropout, "clip")
+        self.text_projection = InputProjection(text_dims, dims, projection_layers, projection_dropout, "word")
         self.aligner = MODELS.build(dict(aligner), default_args=shared)
         self.encoder = MODELS.build(dict(encoder), default_args=shared)
         self.decoder = MODELS.build(dict(decoder), default_args=shared)

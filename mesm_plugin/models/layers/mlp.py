@@ -32,15 +32,19 @@ class InputProjection(nn.Sequential):
         out_dims: D.
         num_layers: Number of blocks.
         dropout: Dropout before each linear layer.
+        name: What is projected, for messages.
     """
 
-    def __init__(self, in_dims: int, out_dims: int, num_layers: int = 2, dropout: float = 0.5) -> None:
+    def __init__(
+        self, in_dims: int, out_dims: int, num_layers: int = 2, dropout: float = 0.5, name: str = "input"
+    ) -> None:
         layers: list[nn.Module] = []
         for i in range(num_layers):
             dims = in_dims if i == 0 else out_dims
             layers += [nn.LayerNorm(dims), Dropout(dropout), nn.Linear(dims, out_dims), nn.ReLU()]
         super().__init__(*layers[:-1])
         self.in_dims = in_dims
+        self.name = name
 
     def forward(self, features: Tensor) -> Tensor:
         """Projects features (..., in_dims) to (..., out_dims).
@@ -50,8 +54,8 @@ class InputProjection(nn.Sequential):
         """
         if features.shape[-1] != self.in_dims:
             raise ValueError(
-                f"the features have {features.shape[-1]} channels, but the model was built for {self.in_dims}; set "
-                "video_dims and text_dims of the model to the width of the feature files (video_dims counts the two "
-                "temporal endpoint channels)"
+                f"the {self.name} features have {features.shape[-1]} channels, but the model was built for "
+                f"{self.in_dims}; video_dims (temporal endpoint channels included), text_dims and token_dims of the "
+                "model must be the widths of the features"
             )
         return super().forward(features)

@@ -134,7 +134,7 @@ def test_several_moments_a_query(grounder_config: dict[str, Any], make_batch: Ma
 
 def test_wrong_feature_width_is_named(grounder_config: dict[str, Any], make_batch: MakeBatch) -> None:
     model = build(grounder_config)
-    with pytest.raises(ValueError, match="features have 12 channels, but the model was built for 10"):
+    with pytest.raises(ValueError, match="the clip features have 12 channels, but the model was built for 10"):
         model(**make_batch([9], [2], video_dims=12), mode="loss")
 
 

@@ -79,51 +79,13 @@ _SINGLE = {
     "txt_position_embed.position_embeddings": "aligner.word_position.embedding",
     "txt_position_embed.LayerNorm": "aligner.word_position.norm",
 }
-OPTIONS = frozenset(
-    [
-        "aux_loss",
-        "clip_len",
-        "dec_layers",
-        "dim_feedforward",
-        "dropout",
-        "enc_layers",
-        "eos_coef",
-        "hidden_dim",
-        "input_dropout",
-        "iou_gamma",
-        "loss_giou_coef",
-        "loss_label_coef",
-        "loss_recfw_coef",
-        "loss_recss_coef",
-        "loss_saliency_coef",
-        "loss_span_coef",
-        "max_ts_val",
-        "max_words_l",
-        "n_input_proj",
-        "nheads",
-        "num_queries",
-        "num_recfw_layers",
-        "num_recss_layers",
-        "position_embedding",
-        "pre_norm",
-        "rank_coef",
-        "rec_fw",
-        "rec_ss",
-        "recss_tau",
-        "saliency_margin",
-        "set_cost_class",
-        "set_cost_giou",
-        "set_cost_span",
-        "share_MLP",
-        "span_loss_type",
-        "t2v_layers",
-        "use_triplet",
-        "use_txt_pos",
-    ]
-)
-"""Released options that the model depends on."""
 _WITHOUT_EFFECT = ("ss_reconstructor.output_sent_proj.",)
 """Parameters that take part in no prediction and in no loss."""
+
+
+class _Options(dict[str, Any]):
+    def __missing__(self, key: str) -> Any:
+        raise ValueError(f"the options lack {key!r}, which the released code's training options have")
 
 
 def _rename(name: str) -> str:
@@ -217,9 +179,7 @@ def model_config(options: Mapping[str, Any], video_dims: int, text_dims: int, nu
     Raises:
         ValueError: An option is missing, or asks for something that the released code itself does not carry out.
     """
-    missing = sorted(OPTIONS - set(options))
-    if missing:
-        raise ValueError(f"the options lack {', '.join(missing)}, which the released code's training options have")
+    options = _Options(options)
     for key, value in (("pre_norm", False), ("span_loss_type", "l1"), ("position_embedding", "sine")):
         if options[key] != value:
             raise ValueError(f"option {key}={options[key]!r}: the released code supports {value!r} only")

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from mesm_plugin.converters.released_mesm import OPTIONS as RELEASED_OPTIONS
 from mesm_plugin.converters.released_mesm import (
     convert_checkpoint,
     convert_state_dict,
@@ -86,13 +85,15 @@ def test_separate_ffn_and_deep_names() -> None:
 
 
 def test_unsupported_option_is_named() -> None:
-    options = {**dict.fromkeys(RELEASED_OPTIONS, 1), "pre_norm": True}
+    options = {**OPTIONS, "pre_norm": True}
     with pytest.raises(ValueError, match="option pre_norm=True: the released code supports False only"):
         model_config(options, 34, 24, 51)
 
 
 def test_missing_options_are_named() -> None:
-    with pytest.raises(ValueError, match="the options lack .*dec_layers, dim_feedforward"):
+    with pytest.raises(
+        ValueError, match="the options lack 'pre_norm', which the released code's training options have"
+    ):
         model_config(OPTIONS, 34, 24, 51)
 
 

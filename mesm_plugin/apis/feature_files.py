@@ -71,7 +71,7 @@ def _read_hdf5(path: Path, video: str | None) -> tuple[str, np.ndarray]:
     file = HDF5File(path, "feature file")
     if video is None:
         if len(file) != 1:
-            raise ValueError(f"{path} holds {len(file)} videos; say which one is meant")
+            raise ValueError(f"{path} holds {len(file)} videos; say which one is meant (--video on the command line)")
         video = _only_key(path)
     if video not in file:
         raise MissingFeaturesError(f"{path} has no features of video {video} (it holds {len(file)} videos)")

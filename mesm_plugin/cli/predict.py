@@ -56,6 +56,9 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--top is {args.top}, expected at least 1")
     if args.moment and len(args.moment) not in (1, len(args.sentence)):
         raise ValueError(f"{len(args.moment)} --moment for {len(args.sentence)} --sentence, expected one for each")
+    for start, end in args.moment or ():
+        if not 0 <= start < end:
+            raise ValueError(f"--moment {start} {end} is no moment, expected two seconds with 0 <= START < END")
     inferencer = GroundingInferencer(checked_config(args), args.checkpoint, args.device)
     video, parts = read_feature_files(args.features, args.video)
     sample = inferencer.ground(parts, args.sentence, args.duration, video)

@@ -102,6 +102,7 @@ def test_true_moments_are_drawn_for_each_sentence(predict, folder, monkeypatch, 
         (["--features", "kitchen.npy", "--sentence", "xyzzy blorp"], "'xyzzy blorp': none of its words"),
         (["--features", "kitchen.npy", "--device", "nonsense"], "device 'nonsense' cannot be used"),
         (["--features", "kitchen.npy", "--plot", "x.txt"], "x.txt: its ending should be one of"),
+        (["--features", "kitchen.npy", "--moment", "8", "3"], "--moment 8.0 3.0 is no moment"),
         (
             ["--features", "kitchen.npy", *["--moment", "1", "2"] * 3],
             "3 --moment for 1 --sentence, expected one for each",

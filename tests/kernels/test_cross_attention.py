@@ -48,6 +48,15 @@ def test_fully_masked_item_gives_zeros_and_zero_gradients() -> None:
     assert (value.grad[0, 1] == 0).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_large_logits_of_a_fully_masked_item_stay_finite(dtype: torch.dtype) -> None:
+    query, key, value = (torch.full((1, 3, 2, 16), x, dtype=dtype, requires_grad=True) for x in (20.0, -20.0, 1.0))
+    out = cross_attention(query, key, value, torch.zeros(1, 3, dtype=torch.bool))
+    assert (out == 0).all()
+    for gradient in torch.autograd.grad(out.sum(), (query, key, value)):
+        assert (gradient == 0).all()
+
+
 def test_scale() -> None:
     query, key, value = random_inputs(1, 2, 3)
     mask = torch.ones(1, 3, dtype=torch.bool)

@@ -32,7 +32,7 @@ def cross_attention(
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     logits = (query * scale) @ key.transpose(-1, -2)
-    # Added, not filled in: the backward pass of a sum copies nothing. Half of the lowest number leaves room for the logit.
+    # Added, not filled in: the backward pass of a sum copies nothing. Half of the lowest number leaves the logit room.
     padding = logits.new_zeros(mask.shape).masked_fill_(~mask, torch.finfo(logits.dtype).min / 2)
     weights = dropout(logits.add_(padding[:, None, None, :]).softmax(dim=-1), dropout_p)
     attended = (weights @ value).transpose(1, 2)

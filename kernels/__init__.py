@@ -1,15 +1,12 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
-"""The hot operations of MESM, imported as `mesm_plugin.kernels`; needs torch only."""
+"""The two hot operations of MESM, imported as `mesm_plugin.kernels`; needs torch only."""
 
 from mesm_plugin.kernels.contrastive_loss import iou_positive_contrastive_loss
 from mesm_plugin.kernels.cross_attention import SharedCrossAttention, bidirectional_cross_attention, cross_attention
-from mesm_plugin.kernels.dropout import Dropout, dropout
 
 __all__ = [
-    "Dropout",
     "SharedCrossAttention",
     "bidirectional_cross_attention",
     "cross_attention",
-    "dropout",
     "iou_positive_contrastive_loss",
 ]

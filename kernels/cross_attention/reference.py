@@ -2,9 +2,8 @@
 """Cross-attention in plain PyTorch: any dtype, differentiable, the truth that faster backends are held to."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-
-from mesm_plugin.kernels.dropout import dropout
 
 
 def cross_attention(
@@ -34,7 +33,8 @@ def cross_attention(
     logits = (query * scale) @ key.transpose(-1, -2)
     # Added, not filled in: the backward pass of a sum copies nothing. Half of the lowest number leaves the logit room.
     padding = logits.new_zeros(mask.shape).masked_fill_(~mask, torch.finfo(logits.dtype).min / 2)
-    weights = dropout(logits.add_(padding[:, None, None, :]).softmax(dim=-1), dropout_p)
+    weights = logits.add_(padding[:, None, None, :]).softmax(dim=-1)
+    weights = F.dropout(weights, dropout_p, training=dropout_p > 0)
     attended = (weights @ value).transpose(1, 2)
     # The softmax of a fully masked row is uniform, not zero.
     return attended.masked_fill(~mask.any(dim=1)[:, None, None, None], 0.0)

@@ -6,7 +6,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mesm_plugin.kernels import Dropout
 from mesm_plugin.models.layers.attention import attention
 from mesm_plugin.models.layers.mlp import MLP
 from mesm_plugin.models.layers.positions import anchor_position
@@ -49,7 +48,7 @@ class DABDecoderLayer(nn.Module):
         self.activation = nn.PReLU()
         self.linear2 = nn.Linear(ffn_dims, dims)
         self.norm3 = nn.LayerNorm(dims)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         nn.init.zeros_(self.self_out.bias)
         nn.init.zeros_(self.cross_out.bias)
 

@@ -1,0 +1,50 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Products and roundings that the Triton kernels share; imports Triton.
+
+The interpreter multiplies the bit patterns of bfloat16 numbers and truncates when it rounds to them. Under the constant
+EMULATE_BF16 kernels therefore hold such numbers as float32, rounded to bfloat16 by hand.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def round_to_bf16(x):
+    """Float32 numbers rounded to the nearest bfloat16, ties to even, and kept as float32."""
+    bits = x.to(tl.uint32, bitcast=True)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    # A NaN would carry into its exponent.
+    return tl.where(x == x, rounded.to(tl.float32, bitcast=True), x)
+
+
+@triton.jit
+def load_operand(pointer, mask, EMULATE_BF16: tl.constexpr):
+    """Loads a tile that goes into a matrix product; zeros where `mask` is False."""
+    x = tl.load(pointer, mask=mask, other=0.0)
+    if EMULATE_BF16:
+        x = x.to(tl.float32)
+    return x
+
+
+@triton.jit
+def round_to_operand(x, dtype: tl.constexpr, EMULATE_BF16: tl.constexpr):
+    """Rounds an accumulated tile to the dtype of the inputs, for the next matrix product."""
+    if EMULATE_BF16:
+        return round_to_bf16(x)
+    else:
+        return x.to(dtype)
+
+
+@triton.jit
+def store_rounded(pointer, x, mask, EMULATE_BF16: tl.constexpr):
+    """Stores an accumulated tile in the dtype of the pointer."""
+    if EMULATE_BF16:
+        x = round_to_bf16(x)
+    tl.store(pointer, x.to(pointer.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def dot(a, b, ACCUMULATOR: tl.constexpr, PRECISION: tl.constexpr):
+    """Matrix product of operands, accumulated in the dtype ACCUMULATOR."""
+    return tl.dot(a, b, out_dtype=ACCUMULATOR, input_precision=PRECISION)

@@ -1,0 +1,58 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Tile sizes of the Triton kernels per architecture, chosen by what `python -m bench.aot_report` measures.
+
+A rule holds for the kernels, architectures, precisions and sizes that it names; the first that fits is taken.
+"""
+
+from typing import Any, NamedTuple
+
+ANY: Any = ()
+
+
+class Tile(NamedTuple):
+    """Launch settings of a kernel.
+
+    Args:
+        rows: Rows of a tile of the side that a program walks along (attention: the long side; loss: its own rows).
+        columns: The other side of the tile (loss); 0 where the inputs fix it (attention).
+        warps: Warps of a program.
+        stages: Depth of the software pipeline of loads.
+    """
+
+    rows: int
+    columns: int
+    warps: int
+    stages: int
+
+
+class Rule(NamedTuple):
+    """The tile for every case in which each field is ANY or holds the case's value."""
+
+    tile: Tile
+    kernel: tuple[str, ...] = ANY
+    architecture: tuple[str, ...] = ANY
+    precision: tuple[str, ...] = ANY
+    short: tuple[int, ...] = ANY
+    head_size: tuple[int, ...] = ANY
+
+
+CROSS_ATTENTION = (
+    Rule(Tile(32, 0, 4, 2), kernel=("backward",)),
+    Rule(Tile(64, 0, 4, 2)),
+)
+
+CONTRASTIVE_LOSS = (
+    Rule(Tile(32, 32, 4, 2), kernel=("backward",)),
+    Rule(Tile(64, 32, 4, 2)),
+)
+
+
+def find_tile(rules: tuple[Rule, ...], **case: Any) -> Tile:
+    """The tile of the first rule that fits `case`, which names fields of `Rule`.
+
+    An architecture that no rule names, such as a newer one, takes the rules that name none.
+    """
+    for rule in rules:
+        if all(not getattr(rule, field) or value in getattr(rule, field) for field, value in case.items()):
+            return rule.tile
+    raise LookupError(f"no tile for {case}")

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mesm_plugin.kernels.cross_attention.reference import bidirectional_cross_attention, cross_attention
+from mesm_plugin.kernels.cross_attention.attention import bidirectional_cross_attention, cross_attention
 
 
 class SharedCrossAttention(nn.Module):

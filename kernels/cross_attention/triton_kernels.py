@@ -21,6 +21,7 @@ from mesm_plugin.kernels.numerics import dot, load_operand, round_to_operand, st
 @triton.jit
 def locate(table, problem, packed, num_queries, num_keys):
     """Returns (item, first query row, queries, first key row, keys) of a problem."""
+    packed = packed != 0
     entry = table + 4 * problem
     query_row = tl.load(entry, mask=packed, other=0)
     queries = tl.load(entry + 1, mask=packed, other=num_queries)

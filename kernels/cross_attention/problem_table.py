@@ -1,0 +1,76 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Which rows of packed buffers attend to which."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+
+
+class ProblemTable:
+    """Problems of a packed cross-attention: in each, a stretch of query rows attends to a stretch of key rows.
+
+    It is checked when it is built, on the host, so that a launch needs no synchronisation.
+
+    Args:
+        problems: (first query row, queries, first key row, keys) of each problem; lengths may be 0.
+        device: Where the kernels read the table.
+
+    Attributes:
+        problems: The list of problems.
+        table: (P, 4) int32 on `device`.
+        query_rows, key_rows: Rows that the buffers must have at least.
+        max_queries, max_keys: Longest stretches.
+
+    Raises:
+        ValueError: A number is negative, or two problems share a row. Rows that several problems need must be repeated:
+            each row gets its gradient from one program.
+    """
+
+    def __init__(self, problems: Iterable[Sequence[int]], device: torch.device | str | None = None) -> None:
+        self.problems = [(int(a), int(b), int(c), int(d)) for a, b, c, d in problems]
+        for number, problem in enumerate(self.problems):
+            if min(problem) < 0:
+                raise ValueError(f"problem {number} is {problem}, expected rows and lengths of at least 0")
+        self.query_rows = _end_of_disjoint("query", [(start, length) for start, length, _, _ in self.problems])
+        self.key_rows = _end_of_disjoint("key", [(start, length) for _, _, start, length in self.problems])
+        self.max_queries = max((length for _, length, _, _ in self.problems), default=0)
+        self.max_keys = max((length for _, _, _, length in self.problems), default=0)
+        self.table = torch.tensor(self.problems, dtype=torch.int32, device=device).view(-1, 4)
+
+    @classmethod
+    def from_lengths(
+        cls, queries: Sequence[int], keys: Sequence[int], device: torch.device | str | None = None
+    ) -> "ProblemTable":
+        """A table of problems that lie back to back in both buffers.
+
+        Args:
+            queries: Query rows of each problem.
+            keys: Key rows of each problem.
+            device: Where the kernels read the table.
+
+        Raises:
+            ValueError: The numbers of problems differ, or a length is negative.
+        """
+        if len(queries) != len(keys):
+            raise ValueError(f"queries and keys must have one length per problem, got {len(queries)} and {len(keys)}")
+        problems, query_row, key_row = [], 0, 0
+        for num_queries, num_keys in zip(queries, keys, strict=True):
+            problems.append((query_row, num_queries, key_row, num_keys))
+            query_row += num_queries
+            key_row += num_keys
+        return cls(problems, device)
+
+    def __len__(self) -> int:
+        return len(self.problems)
+
+
+def _end_of_disjoint(side: str, stretches: list[tuple[int, int]]) -> int:
+    """Row after the last stretch; raises a ValueError where two overlap."""
+    order = sorted((start, start + length, number) for number, (start, length) in enumerate(stretches) if length)
+    for (_, end, first), (start, _, second) in zip(order, order[1:], strict=False):
+        if start < end:
+            raise ValueError(
+                f"problems {first} and {second} share {side} rows {start} to {end - 1}: repeat the rows, since each gets "
+                "its gradient from one problem"
+            )
+    return order[-1][1] if order else 0

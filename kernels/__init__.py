@@ -1,12 +1,22 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
-"""The two hot operations of MESM, imported as `mesm_plugin.kernels`; needs torch only."""
+"""The two hot operations of MESM, imported as `mesm_plugin.kernels`; needs torch, and Triton where its kernels run."""
 
+from mesm_plugin.kernels.backend import Backend
 from mesm_plugin.kernels.contrastive_loss import iou_positive_contrastive_loss
-from mesm_plugin.kernels.cross_attention import SharedCrossAttention, bidirectional_cross_attention, cross_attention
+from mesm_plugin.kernels.cross_attention import (
+    ProblemTable,
+    SharedCrossAttention,
+    bidirectional_cross_attention,
+    cross_attention,
+    packed_bidirectional_cross_attention,
+)
 
 __all__ = [
+    "Backend",
+    "ProblemTable",
     "SharedCrossAttention",
     "bidirectional_cross_attention",
     "cross_attention",
     "iou_positive_contrastive_loss",
+    "packed_bidirectional_cross_attention",
 ]

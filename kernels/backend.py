@@ -52,7 +52,9 @@ def use_triton(backend: Backend, tensor: Tensor, unsupported: str | None) -> boo
     forced = os.environ.get(ENVIRONMENT_VARIABLE)
     if forced:
         if forced not in BACKENDS:
-            raise ValueError(f"the environment variable {ENVIRONMENT_VARIABLE} must be one of {BACKENDS}, got {forced!r}")
+            raise ValueError(
+                f"the environment variable {ENVIRONMENT_VARIABLE} must be one of {BACKENDS}, got {forced!r}"
+            )
         backend = forced  # type: ignore[assignment]
     if backend == "reference":
         return False

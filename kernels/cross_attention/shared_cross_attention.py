@@ -1,47 +1,92 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """The module that owns the projections which FW-MESM's two directions share."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mesm_plugin.kernels.backend import Backend, check_backend
 from mesm_plugin.kernels.cross_attention.attention import bidirectional_cross_attention, cross_attention
 
 
 class SharedCrossAttention(nn.Module):
     """Multi-head cross-attention whose weights serve both directions (Sec. 3.3 of MESM).
 
-    The parameters have the layout of `torch.nn.MultiheadAttention`, so its state dicts load. Keys and values are
-    projected once per distinct item and only then repeated for the pairs, by an index.
+    The parameters have the layout of `torch.nn.MultiheadAttention`, so its state dicts load. The rows of both directions
+    are projected together, by one matrix product for all queries and one for all keys and values (two where a key is not
+    its value). Keys and values are projected once per distinct item and only then repeated for the pairs, by an index.
 
     Args:
         dims: D, channels of all inputs.
         heads: H, attention heads.
         dropout: Share of the attention weights that is dropped in training.
+        backend: See `bidirectional_cross_attention`.
 
     Raises:
-        ValueError: `heads` does not divide `dims`.
+        ValueError: `heads` does not divide `dims`, or `backend` is unknown.
     """
 
-    def __init__(self, dims: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(self, dims: int, heads: int, dropout: float = 0.0, backend: Backend = "auto") -> None:
         super().__init__()
         if dims % heads:
             raise ValueError(f"heads must divide dims, got dims={dims} and heads={heads}")
+        check_backend(backend)
         self.heads = heads
         self.dropout = dropout
+        self.backend = backend
         self.in_proj_weight = nn.Parameter(torch.empty(3 * dims, dims))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * dims))
         self.out_proj = nn.Linear(dims, dims)
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def _project(self, inputs: Tensor, part: int) -> Tensor:
-        rows = slice(part * inputs.shape[-1], (part + 1) * inputs.shape[-1])
-        return F.linear(inputs, self.in_proj_weight[rows], self.in_proj_bias[rows]).unflatten(-1, (self.heads, -1))
+    def _linear(self, inputs: Sequence[Tensor], weight: Tensor, bias: Tensor) -> list[Tensor]:
+        """Projects the rows of all inputs (B, L, D) by one product, to (B, L, parts, H, d) each."""
+        rows = [x.flatten(0, 1) for x in inputs]
+        projected = F.linear(rows[0] if len(rows) == 1 else torch.cat(rows), weight, bias)
+        projected = projected.unflatten(-1, (-1, self.heads, inputs[0].shape[-1] // self.heads))
+        return [
+            part.unflatten(0, x.shape[:2])
+            for part, x in zip(projected.split([len(r) for r in rows]), inputs, strict=True)
+        ]
 
-    def _project_indexed(self, inputs: Tensor, part: int, index: Tensor | None) -> Tensor:
-        projected = self._project(inputs, part)
-        return projected if index is None else projected.index_select(0, index)
+    def _project(
+        self,
+        queries: Sequence[Tensor],
+        keys: Sequence[Tensor],
+        values: Sequence[Tensor],
+        indices: Sequence[Tensor | None],
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Projects the inputs of all directions, by one product per distinct kind of input.
+
+        Args:
+            queries: (B, Lq, D) of each direction.
+            keys, values: (K, Lk, D) of each direction.
+            indices: (B,) item of keys and values for each query, or None, of each direction.
+
+        Returns:
+            Queries (B, Lq, H, d), keys and values (B, Lk, H, d) of each direction.
+        """
+        dims = self.out_proj.in_features
+
+        def select(x: Tensor, index: Tensor | None) -> Tensor:
+            return x if index is None else x.index_select(0, index)
+
+        if all(key is value for key, value in zip(keys, values, strict=True)):
+            weights, biases = (x.split((dims, 2 * dims)) for x in (self.in_proj_weight, self.in_proj_bias))
+            both = self._linear(keys, weights[1], biases[1])
+            pairs = [select(x, index).unbind(2) for x, index in zip(both, indices, strict=True)]
+        else:
+            weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+            parts = (self._linear(x, weights[i], biases[i]) for i, x in ((1, keys), (2, values)))
+            pairs = [
+                (select(key, index).squeeze(2), select(value, index).squeeze(2))
+                for key, value, index in zip(*parts, indices, strict=True)
+            ]
+        projected = self._linear(queries, weights[0], biases[0])
+        return [(query.squeeze(2), key, value) for query, (key, value) in zip(projected, pairs, strict=True)]
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, index: Tensor | None = None) -> Tensor:
         """Attends in one direction.
@@ -56,12 +101,9 @@ class SharedCrossAttention(nn.Module):
         Returns:
             (P, Lq, D).
         """
+        [projected] = self._project([query], [key], [value], [index])
         attended = cross_attention(
-            self._project(query, 0),
-            self._project_indexed(key, 1, index),
-            self._project_indexed(value, 2, index),
-            mask,
-            dropout_p=self.dropout if self.training else 0.0,
+            *projected, mask, dropout_p=self.dropout if self.training else 0.0, backend=self.backend
         )
         return self.out_proj(attended.flatten(-2))
 
@@ -93,15 +135,20 @@ class SharedCrossAttention(nn.Module):
         Returns:
             (P, Lv, D) and (Q, Lw, D).
         """
-        clips, words = bidirectional_cross_attention(
-            self._project(clips_query, 0),
-            self._project_indexed(words_key, 1, words_index),
-            self._project_indexed(words_value, 2, words_index),
+        clips, words = self._project(
+            [clips_query, words_query],
+            [words_key, clips_key],
+            [words_value, clips_value],
+            [words_index, clips_index],
+        )
+        attended = bidirectional_cross_attention(
+            *clips,
             words_mask,
-            self._project(words_query, 0),
-            self._project_indexed(clips_key, 1, clips_index),
-            self._project_indexed(clips_value, 2, clips_index),
+            *words,
             clips_mask,
             dropout_p=self.dropout if self.training else 0.0,
+            backend=self.backend,
         )
-        return self.out_proj(clips.flatten(-2)), self.out_proj(words.flatten(-2))
+        rows = [x.flatten(2).flatten(0, 1) for x in attended]
+        outputs = self.out_proj(torch.cat(rows)).split([len(r) for r in rows])
+        return outputs[0].view_as(clips_query), outputs[1].view_as(words_query)

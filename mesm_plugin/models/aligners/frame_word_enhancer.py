@@ -7,6 +7,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
+from mesm_plugin.kernels import Backend
 from mesm_plugin.models.layers import InputProjection
 from mesm_plugin.models.layers.cross_attention_layer import TwoWayCrossAttentionLayer, UpdateForm
 from mesm_plugin.registry import MODELS
@@ -36,6 +37,7 @@ class FrameWordEnhancer(nn.Module):
         word_head: "linear" = one fully connected layer (paper), "projection" = LayerNorm, dropout, linear and ReLU
             before it (released code).
         word_head_dropout: Dropout inside the "projection" head.
+        kernel_backend: Implementation of the cross-attention: "auto" = Triton on GPUs, "triton" or "reference".
 
     Raises:
         ValueError: An option has an unknown value.
@@ -56,6 +58,7 @@ class FrameWordEnhancer(nn.Module):
         token_dims: int | None = None,
         word_head: Literal["linear", "projection"] = "linear",
         word_head_dropout: float = 0.5,
+        kernel_backend: Backend = "auto",
     ) -> None:
         super().__init__()
         if masked_word_clips not in ("video", "moment"):
@@ -66,7 +69,8 @@ class FrameWordEnhancer(nn.Module):
         self.num_word_classes = num_word_classes
         self.masked_word_clips = masked_word_clips
         self.layers = nn.ModuleList(
-            TwoWayCrossAttentionLayer(dims, heads, ffn_dims, dropout, update, separate_ffn) for _ in range(num_layers)
+            TwoWayCrossAttentionLayer(dims, heads, ffn_dims, dropout, update, separate_ffn, kernel_backend)
+            for _ in range(num_layers)
         )
         for parameter in self.layers.parameters():
             if parameter.dim() > 1:

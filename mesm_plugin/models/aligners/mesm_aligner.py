@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mesm_plugin.kernels import Backend
 from mesm_plugin.models.aligners.base_aligner import AlignerOutput, BaseAligner
 from mesm_plugin.models.aligners.segment_sentence_enhancer import masked_mean
 from mesm_plugin.models.layers import CrossAttentionLayer, LearnedWordPosition
@@ -31,6 +32,8 @@ class MESMAligner(BaseAligner):
         word_position: Arguments of `LearnedWordPosition`, None = words have no position.
         masked_word_loss: Config of the loss of FW-MESM (Eq. 2), by default of type `MaskedWordLoss`.
         contrastive_loss: Config of the loss of SS-MESM (Eq. 5), by default of type `IoUContrastiveLoss`.
+        kernel_backend: Implementation of cross-attention and contrastive loss: "auto" = Triton on GPUs, "triton" or
+            "reference".
     """
 
     def __init__(
@@ -45,9 +48,12 @@ class MESMAligner(BaseAligner):
         word_position: Mapping[str, Any] | None = None,
         masked_word_loss: Mapping[str, Any] = DEFAULTS,
         contrastive_loss: Mapping[str, Any] = DEFAULTS,
+        kernel_backend: Backend = "auto",
     ) -> None:
         super().__init__()
-        shared = {"dims": dims, "heads": heads, "ffn_dims": ffn_dims, "dropout": dropout}
+        # Components that know nothing of backends can take part as long as none is chosen.
+        backend = {} if kernel_backend == "auto" else {"kernel_backend": kernel_backend}
+        shared = {"dims": dims, "heads": heads, "ffn_dims": ffn_dims, "dropout": dropout, **backend}
 
         def build(config: Mapping[str, Any], default_type: str, **defaults: Any) -> nn.Module:
             return MODELS.build(dict(config), default_args={"type": default_type, **defaults})
@@ -59,9 +65,12 @@ class MESMAligner(BaseAligner):
             self.masked_word_loss = build(masked_word_loss, "MaskedWordLoss")
         if segment_sentence is not None:
             self.segment_sentence = build(segment_sentence, "SegmentSentenceEnhancer", **shared)
-            self.contrastive_loss = build(contrastive_loss, "IoUContrastiveLoss")
+            self.contrastive_loss = build(contrastive_loss, "IoUContrastiveLoss", **backend)
         self.word_position = LearnedWordPosition(dims, **word_position) if word_position is not None else None
-        self.layers = nn.ModuleList(CrossAttentionLayer(dims, heads, ffn_dims, dropout) for _ in range(num_layers))
+        self.layers = nn.ModuleList(
+            CrossAttentionLayer(dims, heads, ffn_dims, dropout, kernel_backend=kernel_backend)
+            for _ in range(num_layers)
+        )
         for parameter in self.layers.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mesm_plugin.kernels import Backend
 from mesm_plugin.models.layers import CrossAttentionLayer
 from mesm_plugin.registry import MODELS
 
@@ -35,6 +36,7 @@ class SegmentSentenceEnhancer(nn.Module):
         context: "none", or "attend": the sentences of a video, the query's own being masked, attend to one another
             before they attend to the clips.
         normalize: Whether the token is scaled to unit length (released code).
+        kernel_backend: Implementation of the cross-attention: "auto" = Triton on GPUs, "triton" or "reference".
 
     Raises:
         ValueError: `context` has an unknown value.
@@ -49,14 +51,19 @@ class SegmentSentenceEnhancer(nn.Module):
         num_layers: int = 4,
         context: Literal["none", "attend"] = "none",
         normalize: bool = False,
+        kernel_backend: Backend = "auto",
     ) -> None:
         super().__init__()
         if context not in ("none", "attend"):
             raise ValueError(f'context must be "none" or "attend", got {context!r}')
         self.normalize = normalize
         self.mask_token = nn.Parameter(torch.zeros(dims))
-        self.context_layer = CrossAttentionLayer(dims, heads, ffn_dims, dropout) if context == "attend" else None
-        self.layers = nn.ModuleList(CrossAttentionLayer(dims, heads, ffn_dims, dropout) for _ in range(num_layers))
+
+        def build_layer() -> CrossAttentionLayer:
+            return CrossAttentionLayer(dims, heads, ffn_dims, dropout, kernel_backend=kernel_backend)
+
+        self.context_layer = build_layer() if context == "attend" else None
+        self.layers = nn.ModuleList(build_layer() for _ in range(num_layers))
 
     def _attend_to_sentences(self, layer: CrossAttentionLayer, sentences: Tensor, query_source: Tensor) -> Tensor:
         """Mask tokens (Q, 1, D) after each has seen itself and the other sentences (Q, D) of its source video."""

@@ -4,11 +4,11 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from mesm_plugin.kernels import cross_attention
+from mesm_plugin.kernels.cross_attention.reference import attend
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, dropout_p: float) -> Tensor:
-    """Multi-head attention, by PyTorch's fused kernel where no weights are dropped.
+    """Multi-head attention, by PyTorch's fused kernels where it has any.
 
     Args:
         query: (B, Lq, H, d).
@@ -20,8 +20,9 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, dropout_p
     Returns:
         (B, Lq, H, dv).
     """
-    if dropout_p > 0:
+    if dropout_p > 0 and not query.is_cuda:
         # PyTorch has no fused kernel for this on a CPU, and its fallback copies the weights more often.
-        return cross_attention(query, key, value, mask, dropout_p=dropout_p)
+        return attend(query, key, value, mask, query.shape[-1] ** -0.5, dropout_p)
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
-    return F.scaled_dot_product_attention(query, key, value, mask[:, None, None, :]).transpose(1, 2)
+    attended = F.scaled_dot_product_attention(query, key, value, mask[:, None, None, :], dropout_p)
+    return attended.transpose(1, 2)

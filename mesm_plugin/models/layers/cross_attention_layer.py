@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from mesm_plugin.kernels import SharedCrossAttention
+from mesm_plugin.kernels import Backend, SharedCrossAttention
 
 UpdateForm = Literal["add_mlp", "add_norm_ffn"]
 
@@ -73,13 +73,20 @@ class CrossAttentionLayer(nn.Module):
         ffn_dims: Channels inside the FFN or MLP.
         dropout: Dropout of attention weights and of the update.
         update: "add_norm_ffn" (QD-DETR, released MESM) or "add_mlp" (Eq. 1).
+        kernel_backend: Implementation of the attention: "auto", "triton" or "reference".
     """
 
     def __init__(
-        self, dims: int, heads: int, ffn_dims: int, dropout: float, update: UpdateForm = "add_norm_ffn"
+        self,
+        dims: int,
+        heads: int,
+        ffn_dims: int,
+        dropout: float,
+        update: UpdateForm = "add_norm_ffn",
+        kernel_backend: Backend = "auto",
     ) -> None:
         super().__init__()
-        self.attention = SharedCrossAttention(dims, heads, dropout)
+        self.attention = SharedCrossAttention(dims, heads, dropout, kernel_backend)
         self.update = build_update(update, dims, ffn_dims, dropout, nn.PReLU())
 
     def forward(
@@ -118,12 +125,20 @@ class TwoWayCrossAttentionLayer(CrossAttentionLayer):
         update: See `CrossAttentionLayer`.
         separate_ffn: Whether the words have an FFN (or MLP) and norms of their own; the slope of the FFN's activation
             stays shared.
+        kernel_backend: See `CrossAttentionLayer`.
     """
 
     def __init__(
-        self, dims: int, heads: int, ffn_dims: int, dropout: float, update: UpdateForm, separate_ffn: bool
+        self,
+        dims: int,
+        heads: int,
+        ffn_dims: int,
+        dropout: float,
+        update: UpdateForm,
+        separate_ffn: bool,
+        kernel_backend: Backend = "auto",
     ) -> None:
-        super().__init__(dims, heads, ffn_dims, dropout, update)
+        super().__init__(dims, heads, ffn_dims, dropout, update, kernel_backend)
         self.words_update: AddMLP | AddNormFFN | None = None
         if separate_ffn:
             activation = self.update.activation if isinstance(self.update, AddNormFFN) else nn.PReLU()

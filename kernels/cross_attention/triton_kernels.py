@@ -56,7 +56,7 @@ def softmax_tile(logits, ACCUMULATOR: tl.constexpr):
     largest = tl.where(largest == float("-inf"), 0.0, largest)
     weights = tl.exp2(logits - largest[:, None])
     total = tl.sum(weights, axis=1)
-    return weights / tl.where(total == 0.0, 1.0, total)[:, None]
+    return weights * (1.0 / tl.where(total == 0.0, 1.0, total))[:, None]
 
 
 @triton.jit
@@ -142,7 +142,7 @@ def attend_narrow(
         largest = new_largest
 
     some = total > 0.0
-    attended = attended / tl.where(some, total, 1.0)[:, None]
+    attended = attended * (1.0 / tl.where(some, total, 1.0))[:, None]
     row = (item * num_queries + query_row + short) * heads + head
     store_rounded(out + row[:, None] * HEAD_SIZE + channel[None, :], attended, inside[:, None], EMULATE_BF16)
     # Without any valid key all weights are exp2(-inf - 0) = 0.

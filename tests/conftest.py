@@ -11,6 +11,10 @@ import pytest
 import torch
 from hypothesis import settings
 
+# Triton reads this when it is first imported, which importing torch does not do yet.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # Timing belongs to benchmarks, and a failure must be the same one when it is run again.
 settings.register_profile("mesm_plugin", deadline=None, derandomize=True)
 settings.load_profile("mesm_plugin")

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mesm_plugin.kernels import Dropout
 from mesm_plugin.models.layers.attention import attention
 from mesm_plugin.models.layers.mlp import MLP
 from mesm_plugin.models.layers.positions import anchor_position
@@ -48,7 +49,7 @@ class DABDecoderLayer(nn.Module):
         self.activation = nn.PReLU()
         self.linear2 = nn.Linear(ffn_dims, dims)
         self.norm3 = nn.LayerNorm(dims)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         nn.init.zeros_(self.self_out.bias)
         nn.init.zeros_(self.cross_out.bias)
 

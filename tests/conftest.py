@@ -139,3 +139,15 @@ def grounder_config() -> dict[str, Any]:
         "saliency_losses": [{"type": "RankContrastiveLoss"}, {"type": "NegativePairLoss"}],
         "post_process": {},
     }
+
+
+@pytest.fixture
+def interpreter() -> torch.device:
+    """The device of kernels that Triton interprets."""
+    from mesm_plugin.kernels.backend import TRITON_IS_INSTALLED, interpreting
+
+    if not TRITON_IS_INSTALLED:
+        pytest.skip("the package triton is not installed")
+    if not interpreting():
+        pytest.skip("Triton compiles kernels here; TRITON_INTERPRET=1 in the environment makes it interpret them")
+    return torch.device("cpu")

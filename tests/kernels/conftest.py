@@ -8,16 +8,6 @@ from mesm_plugin.kernels.backend import TRITON_IS_INSTALLED, interpreting
 
 
 @pytest.fixture
-def interpreter() -> torch.device:
-    """The device of kernels that Triton interprets."""
-    if not TRITON_IS_INSTALLED:
-        pytest.skip("the package triton is not installed")
-    if not interpreting():
-        pytest.skip("Triton compiles kernels here; TRITON_INTERPRET=1 in the environment makes it interpret them")
-    return torch.device("cpu")
-
-
-@pytest.fixture
 def gpu() -> torch.device:
     """The device of kernels that Triton compiles."""
     if not torch.cuda.is_available():

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mesm_plugin.converters.released_mesm import convert_state_dict, model_config, parameter_names
-from mesm_plugin.kernels.backend import ENVIRONMENT_VARIABLE, TRITON_IS_INSTALLED, interpreting
+from mesm_plugin.kernels.backend import ENVIRONMENT_VARIABLE
 from mesm_plugin.kernels.cross_attention.operator import HEAD_SIZES
 from mesm_plugin.models.grounders import DETRGrounder
 from mesm_plugin.registry import MODELS
@@ -139,7 +139,7 @@ def test_golden(file: Path) -> None:
 
 @needs_files
 @each_file
-@pytest.mark.skipif(not TRITON_IS_INSTALLED or not interpreting(), reason="Triton does not interpret kernels here")
+@pytest.mark.usefixtures("interpreter")
 def test_golden_with_triton(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     golden = load(file)
     head_size = golden["config"]["hidden_dim"] // golden["config"]["nheads"]

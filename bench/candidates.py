@@ -60,9 +60,10 @@ class Candidate:
 
 def unavailable(backend: str, device: torch.device) -> str | None:
     """Why a backend cannot be measured on `device`; None where it can."""
-    if backend.endswith("triton"):
-        if device.type != "cuda":
-            return "there is no GPU to compile Triton's kernels for; interpreted ones are not worth timing"
+    on_gpu = device.type == "cuda"
+    if backend.endswith("triton") and not on_gpu:
+        return "there is no GPU to compile Triton's kernels for; interpreted ones are not worth timing"
+    if backend.endswith("triton") or (backend == "compiled" and on_gpu):
         if not TRITON_IS_INSTALLED:
             return "the package triton is not installed"
         if interpreting():

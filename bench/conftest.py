@@ -71,6 +71,27 @@ def _seconds(run: Callable[[], Any]) -> float:
     return time.perf_counter() - begin
 
 
+def _prepare(
+    make: Callable[[], Candidate], check: Callable[[Candidate], float], backward: bool, device: torch.device
+) -> tuple[Callable[[], None], int, int, float] | None:
+    """What to time and in how many rounds, its peak memory and its error; None where the GPU's memory is too small."""
+    try:
+        candidate = make()
+        error = check(candidate)
+        compute = candidate.forward_backward if backward else candidate.forward
+
+        def run() -> None:
+            compute()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+
+        peak = peak_memory(compute, device)
+        seconds = min(_seconds(run) for _ in range(WARMUP_ROUNDS))
+    except torch.OutOfMemoryError:
+        return None
+    return run, min(max(int(SECONDS / seconds), FEWEST_ROUNDS), MOST_ROUNDS), peak, error
+
+
 @pytest.fixture
 def measure(
     request: pytest.FixtureRequest, benchmark: BenchmarkFixture, device: torch.device, dtype: torch.dtype
@@ -92,20 +113,11 @@ def measure(
     ) -> None:
         if reason := unavailable(backend, device):
             pytest.skip(reason)
-        try:
-            candidate = make()
-            error = check(candidate)
-
-            def run() -> None:
-                candidate.forward_backward() if backward else candidate.forward()
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
-
-            peak = peak_memory(candidate.forward_backward if backward else candidate.forward, device)
-            seconds = min(_seconds(run) for _ in range(WARMUP_ROUNDS))
-            rounds = min(max(int(SECONDS / seconds), FEWEST_ROUNDS), MOST_ROUNDS)
-        except torch.OutOfMemoryError:
+        if (prepared := _prepare(make, check, backward, device)) is None:
+            # Not within the handler: the error would keep its tensors alive.
+            torch.cuda.empty_cache()
             pytest.skip("the GPU has too little memory")
+        run, rounds, peak, error = prepared
         passes = "forward + backward" if backward else "forward"
         name = str(dtype).removeprefix("torch.")
         benchmark.group = f"{operation}, {case}, {name}, {passes}"

@@ -46,11 +46,13 @@ CROSS_ATTENTION = (
 )
 
 CONTRASTIVE_LOSS = (
-    Rule(Tile(64, 32, 8, 2, channels=64, part=256), ("backward",), ("gfx942",), ("fp16", "bf16")),
+    Rule(Tile(32, 32, 4, 2, channels=64, part=256), ("backward",), ("sm_120", "gfx942"), ("fp16", "bf16")),
+    Rule(Tile(32, 32, 4, 2, channels=32, part=128), ("backward",), ("sm_120", "gfx942")),
     Rule(Tile(64, 64, 8, 2, channels=64, part=256), ("backward",), precision=("fp16", "bf16")),
     Rule(Tile(64, 32, 8, 2, channels=32, part=128), ("backward",)),
-    Rule(Tile(64, 64, 8, 3, channels=64), precision=("fp16", "bf16")),
-    Rule(Tile(64, 64, 8, 3, channels=32)),
+    Rule(Tile(64, 64, 8, 2, channels=64), precision=("fp16", "bf16")),
+    Rule(Tile(64, 32, 8, 2, channels=32), precision=("fp32",)),
+    Rule(Tile(64, 64, 8, 2, channels=32)),
 )
 
 

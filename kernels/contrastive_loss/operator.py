@@ -89,9 +89,8 @@ def argument_types(kernel: str, precision: Precision) -> dict[str, str]:
     features = "*fp32" if precision == "tf32" else f"*{precision}"
     sums = "*fp64" if precision == "fp64" else "*fp32"
     types = {}
-    for parameter in getattr(triton_kernels, kernel).params:
-        name = parameter.name
-        if parameter.is_constexpr:
+    for name in getattr(triton_kernels, kernel).arg_names:
+        if name.isupper():  # a constant
             continue
         if name in ("rows", "columns", "grad_rows", "grad_columns"):
             types[name] = features

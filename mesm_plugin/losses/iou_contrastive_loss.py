@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mesm_plugin.kernels import Backend, iou_positive_contrastive_loss
+from mesm_plugin.kernels.backend import check_backend
 from mesm_plugin.registry import MODELS
 
 
@@ -29,7 +30,7 @@ class IoUContrastiveLoss(nn.Module):
         kernel_backend: Implementation of the loss: "auto" = Triton on GPUs, "triton" or "reference".
 
     Raises:
-        ValueError: `similarity` has an unknown value.
+        ValueError: `similarity` or `kernel_backend` has an unknown value.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class IoUContrastiveLoss(nn.Module):
         super().__init__()
         if similarity not in ("sum", "cosine"):
             raise ValueError(f'similarity must be "sum" or "cosine", got {similarity!r}')
+        check_backend(kernel_backend)
         self.loss_weight = loss_weight
         self.gamma = gamma
         self.tau = tau

@@ -1,9 +1,12 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from mesm_plugin.kernels import iou_positive_contrastive_loss
+from mesm_plugin.kernels.backend import TRITON_IS_INSTALLED, interpreting
 from mesm_plugin.losses import IoUContrastiveLoss
 
 torch.manual_seed(0)
@@ -38,3 +41,23 @@ def test_cosine_of_mean_words_and_positives_of_the_same_source() -> None:
 def test_unknown_similarity_is_named() -> None:
     with pytest.raises(ValueError, match="similarity must be .*, got 'l2'"):
         IoUContrastiveLoss(similarity="l2")  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not TRITON_IS_INSTALLED or not interpreting(), reason="Triton does not interpret kernels here")
+@pytest.mark.parametrize(
+    "options", [{}, {"similarity": "cosine", "iou": "giou", "same_source": True, "form": "mean_log"}]
+)
+def test_backends_give_the_same_loss_and_gradients(options: dict[str, Any]) -> None:
+    results = []
+    for backend in ("reference", "triton"):
+        words, segment = WORDS.clone().requires_grad_(), SEGMENT.clone().requires_grad_()
+        loss = IoUContrastiveLoss(1.0, gamma=0.7, kernel_backend=backend, **options)  # type: ignore[arg-type]
+        value = loss(words, WORDS_MASK, segment, MOMENTS, SOURCE)
+        value.backward()
+        results.append((value, words.grad, segment.grad))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-5, atol=1e-6)
+
+
+def test_unknown_backend_is_named() -> None:
+    with pytest.raises(ValueError, match="backend must be one of .*, got 'cuda'"):
+        IoUContrastiveLoss(kernel_backend="cuda")  # type: ignore[arg-type]

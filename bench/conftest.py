@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    machine_info["environment"] = environment()
+    machine_info["environment"] = environment() | {"timer": str(config.getoption("benchmark_timer"))}
 
 
 @pytest.hookimpl(trylast=True)

@@ -77,7 +77,8 @@ def draw(results: list[Result], dtype: str, environment: dict[str, str | int]) -
     if device == "cpu":
         device = f"{environment['cpu']}, {environment['threads']} thread(s)"
     versions = f"PyTorch {environment['torch']}, Triton {environment['triton']}"
-    figure.supxlabel(f"{dtype} on {device}; {versions}; shortest of the rounds", fontsize=8, color=QUIET)
+    timing = f"shortest of the rounds by {environment['timer']}"
+    figure.supxlabel(f"{dtype} on {device}; {versions}; {timing}", fontsize=8, color=QUIET)
     return figure
 
 

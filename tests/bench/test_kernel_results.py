@@ -27,7 +27,14 @@ def report(results: list[Result]) -> dict[str, Any]:
         }
         for result in results
     ]
-    environment = {"device": "cpu", "cpu": "some CPU", "threads": 1, "torch": "2.13.0", "triton": "3.9.0"}
+    environment = {
+        "device": "cpu",
+        "cpu": "some CPU",
+        "threads": 1,
+        "torch": "2.13.0",
+        "triton": "3.9.0",
+        "timer": "time.perf_counter",
+    }
     return {"benchmarks": benchmarks, "machine_info": {"environment": environment}}
 
 

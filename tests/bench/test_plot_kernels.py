@@ -14,6 +14,7 @@ ENVIRONMENT: dict[str, str | int] = {
     "threads": 1,
     "torch": "2.13.0",
     "triton": "3.9.0",
+    "timer": "time.perf_counter",
 }
 RESULTS = [
     Result("loss", case, "float32", backend, passes, seconds, seconds, 1000)

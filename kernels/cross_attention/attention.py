@@ -58,8 +58,8 @@ def cross_attention(
     lengths = [query.shape[1], key.shape[1]]
     seed = _drawn(seed, query, dropout_p)
     if key.shape[1] <= longest:
-        return operator.attend(inputs + nothing, [], lengths + [0, 0], seed, dropout_p, scale)[0]
-    return operator.attend(nothing + inputs, [], [0, 0] + lengths, seed, dropout_p, scale)[1]
+        return operator.attend(inputs + nothing, [], [*lengths, 0, 0], seed, dropout_p, scale)[0]
+    return operator.attend(nothing + inputs, [], [0, 0, *lengths], seed, dropout_p, scale)[1]
 
 
 def bidirectional_cross_attention(
@@ -157,6 +157,7 @@ def packed_bidirectional_cross_attention(
         (Rv, H, d) and (Sw, H, d); zeros in rows that belong to no problem.
 
     Raises:
+        TypeError: A table is no `ProblemTable`.
         ValueError: See `bidirectional_cross_attention`; or a table names rows that a buffer does not have.
         RuntimeError: See `bidirectional_cross_attention`.
     """
@@ -178,8 +179,10 @@ def packed_bidirectional_cross_attention(
     if not use_triton(backend, q_clips, unsupported):
         options = (scale, dropout_p, seed)
         return (
-            reference.attend_packed(*wide.values(), clip_problems.problems, *options),
-            reference.attend_packed(*narrow.values(), word_problems.problems, *options, len(clip_problems)),
+            reference.attend_packed(q_clips, k_words, v_words, words_mask, clip_problems.problems, *options),
+            reference.attend_packed(
+                q_words, k_clips, v_clips, clips_mask, word_problems.problems, *options, len(clip_problems)
+            ),
         )
     inputs = _autocast(*wide.values()) + _autocast(*narrow.values())
     tables = [table.table.to(q_clips.device) for table in (clip_problems, word_problems)]
@@ -206,6 +209,8 @@ def _check_padded(direction: dict[str, Tensor]) -> None:
 def _check_packed(direction: dict[str, Tensor], table_name: str, table: ProblemTable) -> None:
     """Checks the shapes of the named query, key, value and mask of one packed direction."""
     (query_name, query), (key_name, key), (value_name, value), (mask_name, mask) = direction.items()
+    if not isinstance(table, ProblemTable):
+        raise TypeError(f"{table_name} must be a ProblemTable, got {type(table).__name__}")
     if query.dim() != 3:
         raise ValueError(f"{query_name} must have 3 dimensions, (rows, heads, head size), got {_shape(query)}")
     if key.dim() != 3 or key.shape[1:] != query.shape[1:]:
@@ -223,7 +228,8 @@ def _check_value_and_mask(
         raise ValueError(f"{value_name} must have the shape of {key_name}, got {_shape(value)} and {_shape(key)}")
     if mask.shape != mask_shape or mask.dtype != torch.bool:
         raise ValueError(
-            f"{mask_name} must be bool of shape {tuple(mask_shape)} (True = valid), got {mask.dtype} of shape {_shape(mask)}"
+            f"{mask_name} must be bool of shape {tuple(mask_shape)} (True = valid), "
+            f"got {mask.dtype} of shape {_shape(mask)}"
         )
 
 
@@ -249,12 +255,16 @@ def _check_options(
     """Returns the scale, and the seed as a tensor, or None where it is to be drawn."""
     if not 0 <= dropout_p < 1:
         raise ValueError(f"dropout_p must be in [0, 1), got {dropout_p}")
-    if isinstance(seed, int):
+    if isinstance(seed, Tensor):
+        if seed.dtype != torch.int64 or seed.numel() != 1 or seed.device != query.device:
+            raise ValueError(
+                f"seed must be one int64 number on {query.device}, got {seed.dtype} of shape {_shape(seed)} "
+                f"on {seed.device}"
+            )
+    elif seed is not None:
+        if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
+            raise ValueError(f"seed must be an integer that int64 holds, got {seed}")
         seed = torch.full((), seed, dtype=torch.int64, device=query.device)
-    elif seed is not None and (seed.dtype != torch.int64 or seed.numel() != 1 or seed.device != query.device):
-        raise ValueError(
-            f"seed must be one int64 number on {query.device}, got {seed.dtype} of shape {_shape(seed)} on {seed.device}"
-        )
     return query.shape[-1] ** -0.5 if scale is None else scale, seed
 
 
@@ -290,7 +300,8 @@ def _too_long(name: str, shape: torch.Size, length: int) -> str | None:
 def _autocast(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> list[Tensor]:
     """The inputs, in autocast's dtype where it is on."""
     device = query.device.type
-    if query.dtype != torch.float64 and torch.is_autocast_enabled(device):
+    # Autocast does not know every device, such as "meta".
+    if query.dtype != torch.float64 and torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     return [query, key, value, mask]

@@ -88,7 +88,7 @@ def argument_types(kernel: str, precision: Precision) -> dict[str, str]:
             types[name] = "*u8"
         elif name.endswith("_table"):
             types[name] = "*i32"
-        elif name.endswith("_log_sum"):
+        elif name.endswith(("_unrounded", "_log_sum")):
             types[name] = "*fp32"
         elif name == "seed_pointer":
             types[name] = "*i64"
@@ -210,11 +210,13 @@ def _launch(
 def _directions(
     inputs: Sequence[Tensor], tables: Sequence[Tensor], lengths: Sequence[int]
 ) -> tuple[Direction, Direction]:
-    wide_table, narrow_table = tables or (None, None)
-    return (
-        Direction(*inputs[:4], wide_table, *lengths[:2]).aligned(),
-        Direction(*inputs[4:], narrow_table, *lengths[2:]).aligned(),
-    )
+    directions = []
+    for number, table in enumerate(tables or (None, None)):
+        query, key, value, mask = inputs[4 * number : 4 * number + 4]
+        max_queries, max_keys = lengths[2 * number : 2 * number + 2]
+        directions.append(Direction(query, key, value, mask, table, max_queries, max_keys).aligned())
+    wide, narrow = directions
+    return wide, narrow
 
 
 @torch.library.custom_op("mesm_plugin::bidirectional_cross_attention", mutates_args=())
@@ -225,7 +227,7 @@ def attend(
     seed: Tensor | None,
     dropout_p: float,
     scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Attends in both directions by one launch.
 
     Args:
@@ -237,31 +239,34 @@ def attend(
         scale: Factor of the dot products.
 
     Returns:
-        Outputs of the wide and of the narrow direction in the shapes of their queries, and the logarithm to base 2 of
-        the narrow direction's softmax denominators (..., H), which the backward pass needs.
+        Outputs of the wide and of the narrow direction in the shapes of their queries; and of the narrow direction, for
+        the backward pass, the output in the accumulator's dtype and the logarithm to base 2 of the softmax's
+        denominators (..., H).
     """
     wide, narrow = _directions(inputs, tables, lengths)
-    wide_out, narrow_out, log_sum = _empty_outputs(inputs, tables)
+    outputs = _empty_outputs(inputs, tables)
     arguments = {
-        "wide_out": wide_out,
-        "narrow_out": narrow_out,
-        "narrow_log_sum": log_sum,
+        **dict(zip(("wide_out", "narrow_out", "narrow_unrounded", "narrow_log_sum"), outputs, strict=True)),
         "scale_log2": scale * LOG2_E,
     }
     _launch(FORWARD, wide, narrow, seed, dropout_p, arguments)
-    return wide_out, narrow_out, log_sum
+    return outputs
 
 
-def _empty(like: Tensor, tables: Sequence[Tensor]) -> Tensor:
+def _empty(like: Tensor, tables: Sequence[Tensor], dtype: torch.dtype | None = None) -> Tensor:
     """A dense result; packed buffers may have rows that belong to no problem, and those are zero."""
-    return like.new_zeros(like.shape) if tables else like.new_empty(like.shape)
+    return (like.new_zeros if tables else like.new_empty)(like.shape, dtype=dtype)
 
 
-def _empty_outputs(inputs: Sequence[Tensor], tables: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def _empty_outputs(inputs: Sequence[Tensor], tables: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     wide_query, narrow_query = inputs[0], inputs[4]
-    dtype = torch.float64 if narrow_query.dtype == torch.float64 else torch.float32
-    log_sum = narrow_query.new_zeros if tables else narrow_query.new_empty
-    return _empty(wide_query, tables), _empty(narrow_query, tables), log_sum(narrow_query.shape[:-1], dtype=dtype)
+    accumulator = torch.promote_types(narrow_query.dtype, torch.float32)
+    return (
+        _empty(wide_query, tables),
+        _empty(narrow_query, tables),
+        _empty(narrow_query, tables, accumulator),
+        _empty(narrow_query[..., 0], tables, accumulator),
+    )
 
 
 @attend.register_fake
@@ -272,7 +277,7 @@ def _(
     seed: Tensor | None,
     dropout_p: float,
     scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return _empty_outputs(inputs, tables)
 
 
@@ -284,7 +289,7 @@ def differentiate(
     seed: Tensor | None,
     dropout_p: float,
     scale: float,
-    narrow_out: Tensor,
+    narrow_unrounded: Tensor,
     log_sum: Tensor,
     wide_grad_out: Tensor,
     narrow_grad_out: Tensor,
@@ -293,7 +298,7 @@ def differentiate(
 
     Args:
         inputs, tables, lengths, seed, dropout_p, scale: As given to `attend`.
-        narrow_out, log_sum: As returned by it.
+        narrow_unrounded, log_sum: As returned by it.
         wide_grad_out, narrow_grad_out: Gradients of its outputs.
     """
     wide, narrow = _directions(inputs, tables, lengths)
@@ -301,7 +306,7 @@ def differentiate(
     names = [f"{side}_grad_{name}" for side in ("wide", "narrow") for name in ("query", "key", "value")]
     arguments = {
         **dict(zip(names, grads, strict=True)),
-        "narrow_out": narrow_out,
+        "narrow_unrounded": narrow_unrounded,
         "narrow_log_sum": log_sum,
         "wide_grad_out": wide_grad_out.contiguous(),
         "narrow_grad_out": narrow_grad_out.contiguous(),
@@ -324,7 +329,7 @@ def _(
     seed: Tensor | None,
     dropout_p: float,
     scale: float,
-    narrow_out: Tensor,
+    narrow_unrounded: Tensor,
     log_sum: Tensor,
     wide_grad_out: Tensor,
     narrow_grad_out: Tensor,
@@ -332,20 +337,25 @@ def _(
     return _empty_grads(inputs, tables)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
     tensors, tables, ctx.lengths, seed, ctx.dropout_p, ctx.scale = inputs
     ctx.has_seed = seed is not None
-    ctx.mark_non_differentiable(output[2])
-    ctx.save_for_backward(*tensors, *tables, *([seed] if ctx.has_seed else []), *output[1:])
+    ctx.mark_non_differentiable(*output[2:])
+    # Else zeros would be made for the gradients of these.
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*tensors, *tables, *([seed] if ctx.has_seed else []), *output[2:])
 
 
-def _backward(ctx: Any, wide_grad_out: Tensor, narrow_grad_out: Tensor, _: Tensor | None) -> tuple[Any, ...]:
-    *saved, narrow_out, log_sum = ctx.saved_tensors
+def _backward(ctx: Any, *grads_out: Tensor | None) -> tuple[Any, ...]:
+    *saved, narrow_unrounded, log_sum = ctx.saved_tensors
     seed = saved.pop() if ctx.has_seed else None
     inputs, tables = saved[:8], saved[8:]
-    grads = differentiate(
-        inputs, tables, ctx.lengths, seed, ctx.dropout_p, ctx.scale, narrow_out, log_sum, wide_grad_out, narrow_grad_out
+    wide_grad_out, narrow_grad_out = (
+        query.new_zeros(query.shape) if grad is None else grad
+        for query, grad in zip((inputs[0], inputs[4]), grads_out[:2], strict=True)
     )
+    options = (ctx.lengths, seed, ctx.dropout_p, ctx.scale)
+    grads = differentiate(inputs, tables, *options, narrow_unrounded, log_sum, wide_grad_out, narrow_grad_out)
     return [*grads[:3], None, *grads[3:], None], [None] * len(tables), None, None, None, None
 
 

@@ -2,6 +2,7 @@
 """Which rows of packed buffers attend to which."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import torch
 
@@ -22,15 +23,21 @@ class ProblemTable:
         max_queries, max_keys: Longest stretches.
 
     Raises:
-        ValueError: A number is negative, or two problems share a row. Rows that several problems need must be repeated:
-            each row gets its gradient from one program.
+        ValueError: A problem is not four numbers of at least 0, or two problems share a row. Rows that several problems
+            need must be repeated: each row gets its gradient from one program.
     """
 
     def __init__(self, problems: Iterable[Sequence[int]], device: torch.device | str | None = None) -> None:
-        self.problems = [(int(a), int(b), int(c), int(d)) for a, b, c, d in problems]
-        for number, problem in enumerate(self.problems):
-            if min(problem) < 0:
-                raise ValueError(f"problem {number} is {problem}, expected rows and lengths of at least 0")
+        self.problems: list[tuple[int, int, int, int]] = []
+        for number, problem in enumerate(problems):
+            numbers = [int(x) for x in problem]
+            if len(numbers) != 4 or min(numbers) < 0:
+                raise ValueError(
+                    f"problem {number} is {numbers}, expected first query row, queries, first key row and keys, "
+                    "each at least 0"
+                )
+            query_row, queries, key_row, keys = numbers
+            self.problems.append((query_row, queries, key_row, keys))
         self.query_rows = _end_of_disjoint("query", [(start, length) for start, length, _, _ in self.problems])
         self.key_rows = _end_of_disjoint("key", [(start, length) for _, _, start, length in self.problems])
         self.max_queries = max((length for _, length, _, _ in self.problems), default=0)
@@ -67,10 +74,10 @@ class ProblemTable:
 def _end_of_disjoint(side: str, stretches: list[tuple[int, int]]) -> int:
     """Row after the last stretch; raises a ValueError where two overlap."""
     order = sorted((start, start + length, number) for number, (start, length) in enumerate(stretches) if length)
-    for (_, end, first), (start, _, second) in zip(order, order[1:], strict=False):
+    for (_, end, first), (start, other_end, second) in pairwise(order):
         if start < end:
             raise ValueError(
-                f"problems {first} and {second} share {side} rows {start} to {end - 1}: repeat the rows, since each gets "
-                "its gradient from one problem"
+                f"problems {first} and {second} share {side} rows {start} to {min(end, other_end) - 1}: repeat the "
+                "rows, since each gets its gradient from one problem"
             )
     return order[-1][1] if order else 0

@@ -73,9 +73,9 @@ def attend_packed(
         (Rq, H, d); zeros in rows that belong to no problem.
     """
     out = torch.zeros_like(query)
-    for number, (query_row, queries, key_row, keys) in enumerate(problems, first_problem):
-        if queries and keys:
-            rows, columns = slice(query_row, query_row + queries), slice(key_row, key_row + keys)
-            item = (query[rows], key[columns], value[columns], mask[columns])
-            out[rows] = attend(*(x[None] for x in item), scale, dropout_p, seed, number)[0]
+    # Without problems, an empty one ties the output to the inputs, so that they have gradients.
+    for number, (query_row, queries, key_row, keys) in enumerate(problems or [(0, 0, 0, 0)], first_problem):
+        rows, columns = slice(query_row, query_row + queries), slice(key_row, key_row + keys)
+        q, k, v, valid = (x[None] for x in (query[rows], key[columns], value[columns], mask[columns]))
+        out[rows] = attend(q, k, v, valid, scale, dropout_p, seed, number)[0]
     return out

@@ -14,9 +14,10 @@ from mesm_plugin.kernels.cross_attention.attention import bidirectional_cross_at
 class SharedCrossAttention(nn.Module):
     """Multi-head cross-attention whose weights serve both directions (Sec. 3.3 of MESM).
 
-    The parameters have the layout of `torch.nn.MultiheadAttention`, so its state dicts load. The rows of both directions
-    are projected together, by one matrix product for all queries and one for all keys and values (two where a key is not
-    its value). Keys and values are projected once per distinct item and only then repeated for the pairs, by an index.
+    The parameters have the layout of `torch.nn.MultiheadAttention`, so its state dicts load. The rows of both
+    directions are projected together, by one matrix product for all queries and one for all keys and values (two where
+    a key is not its value). Keys and values are projected once per distinct item and only then repeated for the pairs,
+    by an index.
 
     Args:
         dims: D, channels of all inputs.

@@ -6,8 +6,8 @@ short side (words) and the queries the long one (clips); in the second, "narrow"
 holds the short side whole and walks along the long side, so that in the backward pass it alone writes the gradients of
 its rows. Programs of both directions share a launch: first those of the wide problems, then those of the narrow ones.
 
-The rows of a problem are either an item of a padded batch or, with `packed`, a stretch of a shared row buffer given by a
-table of (first query row, queries, first key row, keys).
+The rows of a problem are either an item of a padded batch or, with `packed`, a stretch of a shared row buffer given by
+a table of (first query row, queries, first key row, keys).
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -32,11 +32,10 @@ def locate(table, problem, packed, num_queries, num_keys):
 
 
 @triton.jit
-def dropout_factor(
-    seed, problem, head, first_query, first_key, threshold, factor,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, ACCUMULATOR: tl.constexpr,
+def draw_kept(
+    seed, problem, head, first_query, first_key, threshold, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """A (ROWS, COLUMNS) tile of `factor` where a weight is kept and 0 where it is dropped.
+    """Which weights of a (ROWS, COLUMNS) tile dropout keeps.
 
     Weight (i, j) takes 24 bits of word j % 4 of Philox4x32-10 at counter (j // 4, i, head, problem), so that the mask
     does not depend on the tiles.
@@ -47,8 +46,7 @@ def dropout_factor(
     zero = tl.zeros((ROWS, COLUMNS // 4), tl.int32)
     word0, word1, word2, word3 = tl.philox(seed, zero + group, zero + query, zero + head, zero + problem)
     words = tl.join(tl.join(word0, word2), tl.join(word1, word3)).reshape(ROWS, COLUMNS)
-    dropped = tl.zeros((ROWS, COLUMNS), ACCUMULATOR)
-    return tl.where((words >> 8) >= threshold, dropped + factor, dropped)
+    return (words >> 8) >= threshold
 
 
 @triton.jit
@@ -92,22 +90,28 @@ def attend_wide(
         logits = dot(q, tl.trans(k), ACCUMULATOR, PRECISION) * scale_log2
         weights = softmax_tile(tl.where(valid[None, :], logits, float("-inf")), ACCUMULATOR)
         if DROPOUT:
-            weights *= dropout_factor(
-                seed, first_problem + problem, head, start, 0, threshold, factor, BLOCK_LONG, BLOCK_SHORT, ACCUMULATOR
-            )
+            kept = draw_kept(seed, first_problem + problem, head, start, 0, threshold, BLOCK_LONG, BLOCK_SHORT)
+            weights = tl.where(kept, weights, 0.0)
         attended = dot(round_to_operand(weights, v.dtype, EMULATE_BF16), v, ACCUMULATOR, PRECISION)
+        if DROPOUT:
+            attended *= factor
         store_rounded(out + row * heads * HEAD_SIZE, attended, inside, EMULATE_BF16)
 
 
 @triton.jit
 def attend_narrow(
-    query, key, value, mask, out, log_sum, table, packed, problem, first_problem, head, heads, num_queries, num_keys,
+    query, key, value, mask, out, unrounded, log_sum, table,
+    packed, problem, first_problem, head, heads, num_queries, num_keys,
     query_item, query_step, key_item, key_step, value_item, value_step,
     seed, threshold, factor, scale_log2,
     HEAD_SIZE: tl.constexpr, BLOCK_SHORT: tl.constexpr, BLOCK_LONG: tl.constexpr,
     DROPOUT: tl.constexpr, ACCUMULATOR: tl.constexpr, PRECISION: tl.constexpr, EMULATE_BF16: tl.constexpr,
 ):  # fmt: skip
-    """All of few queries attend to many keys, with a running softmax."""
+    """All of few queries attend to many keys, with a running softmax.
+
+    The backward pass subtracts a sum over the outputs from products of the values. Where a query attends to one key
+    alone these cancel, and roundings of half-precision outputs would stay, so it gets the `unrounded` ones.
+    """
     item, query_row, queries, key_row, keys = locate(table, problem, packed, num_queries, num_keys)
     channel = tl.arange(0, HEAD_SIZE)
     short = tl.arange(0, BLOCK_SHORT)
@@ -136,31 +140,34 @@ def attend_narrow(
         decay = tl.exp2(largest - shift)
         total = total * decay + tl.sum(weights, axis=1)
         if DROPOUT:
-            weights *= dropout_factor(
-                seed, first_problem + problem, head, 0, start, threshold, factor, BLOCK_SHORT, BLOCK_LONG, ACCUMULATOR
-            )
+            kept = draw_kept(seed, first_problem + problem, head, 0, start, threshold, BLOCK_SHORT, BLOCK_LONG)
+            weights = tl.where(kept, weights, 0.0)
         weights = round_to_operand(weights, v.dtype, EMULATE_BF16)
         attended = attended * decay[:, None] + dot(weights, v, ACCUMULATOR, PRECISION)
         largest = new_largest
 
     some = total > 0.0
-    attended = attended * (1.0 / tl.where(some, total, 1.0))[:, None]
+    attended *= (1.0 / tl.where(some, total, 1.0))[:, None]
+    if DROPOUT:
+        attended *= factor
     row = (item * num_queries + query_row + short) * heads + head
-    store_rounded(out + row[:, None] * HEAD_SIZE + channel[None, :], attended, inside[:, None], EMULATE_BF16)
+    dense = row[:, None] * HEAD_SIZE + channel[None, :]
+    store_rounded(out + dense, attended, inside[:, None], EMULATE_BF16)
+    tl.store(unrounded + dense, attended, mask=inside[:, None])
     # Without any valid key all weights are exp2(-inf - 0) = 0.
     tl.store(log_sum + row, tl.where(some, largest + tl.log2(tl.where(some, total, 1.0)), 0.0), mask=inside)
 
 
 @triton.jit(
     do_not_specialize=[
-        "packed", "wide_problems", "narrow_problems", "heads", "wide_queries", "wide_keys", "narrow_queries", "narrow_keys",
-        "threshold",
+        "packed", "wide_problems", "narrow_problems", "heads", "wide_queries", "wide_keys", "narrow_queries",
+        "narrow_keys", "threshold",
     ],
     do_not_specialize_on_alignment=["wide_mask", "narrow_mask", "wide_table", "narrow_table", "seed_pointer"],
 )  # fmt: skip
 def bidirectional_cross_attention_forward(
     wide_query, wide_key, wide_value, wide_mask, wide_out, wide_table,
-    narrow_query, narrow_key, narrow_value, narrow_mask, narrow_out, narrow_log_sum, narrow_table,
+    narrow_query, narrow_key, narrow_value, narrow_mask, narrow_out, narrow_unrounded, narrow_log_sum, narrow_table,
     wide_query_item, wide_query_step, wide_key_item, wide_key_step, wide_value_item, wide_value_step,
     narrow_query_item, narrow_query_step, narrow_key_item, narrow_key_step, narrow_value_item, narrow_value_step,
     packed, wide_problems, narrow_problems, heads, wide_queries, wide_keys, narrow_queries, narrow_keys,
@@ -187,9 +194,11 @@ def bidirectional_cross_attention_forward(
     else:
         program -= wide_programs
         attend_narrow(
-            narrow_query, narrow_key, narrow_value, narrow_mask, narrow_out, narrow_log_sum, narrow_table, packed,
+            narrow_query, narrow_key, narrow_value, narrow_mask,
+            narrow_out, narrow_unrounded, narrow_log_sum, narrow_table, packed,
             program // heads, wide_problems, program % heads, heads, narrow_queries, narrow_keys,
-            narrow_query_item, narrow_query_step, narrow_key_item, narrow_key_step, narrow_value_item, narrow_value_step,
+            narrow_query_item, narrow_query_step, narrow_key_item, narrow_key_step,
+            narrow_value_item, narrow_value_step,
             seed, threshold, factor, scale_log2,
             HEAD_SIZE, BLOCK_SHORT, BLOCK_LONG, DROPOUT, ACCUMULATOR, PRECISION, EMULATE_BF16,
         )  # fmt: skip
@@ -233,11 +242,9 @@ def differentiate_wide(
         grad_weights = dot(grad, tl.trans(v), ACCUMULATOR, PRECISION)
         dropped = weights
         if DROPOUT:
-            kept = dropout_factor(
-                seed, first_problem + problem, head, start, 0, threshold, factor, BLOCK_LONG, BLOCK_SHORT, ACCUMULATOR
-            )
-            dropped = weights * kept
-            grad_weights *= kept
+            kept = draw_kept(seed, first_problem + problem, head, start, 0, threshold, BLOCK_LONG, BLOCK_SHORT)
+            dropped = tl.where(kept, weights, 0.0)
+            grad_weights = tl.where(kept, grad_weights * factor, 0.0)
         grad_v += dot(tl.trans(round_to_operand(dropped, v.dtype, EMULATE_BF16)), grad, ACCUMULATOR, PRECISION)
         mean = tl.sum(weights * grad_weights, axis=1)
         grad_logits = round_to_operand(weights * (grad_weights - mean[:, None]), k.dtype, EMULATE_BF16)
@@ -245,6 +252,8 @@ def differentiate_wide(
         grad_q = dot(grad_logits, k, ACCUMULATOR, PRECISION) * scale
         store_rounded(grad_query + row * heads * HEAD_SIZE, grad_q, inside, EMULATE_BF16)
 
+    if DROPOUT:
+        grad_v *= factor
     dense = (item * num_keys + key_row + short)[:, None] * heads * HEAD_SIZE + column
     store_rounded(grad_key + dense, grad_k * scale, inside_keys[:, None], EMULATE_BF16)
     store_rounded(grad_value + dense, grad_v, inside_keys[:, None], EMULATE_BF16)
@@ -252,7 +261,7 @@ def differentiate_wide(
 
 @triton.jit
 def differentiate_narrow(
-    query, key, value, mask, out, log_sum, grad_out, grad_query, grad_key, grad_value, table,
+    query, key, value, mask, unrounded, log_sum, grad_out, grad_query, grad_key, grad_value, table,
     packed, problem, first_problem, head, heads, num_queries, num_keys,
     query_item, query_step, key_item, key_step, value_item, value_step,
     seed, threshold, factor, scale, scale_log2,
@@ -270,8 +279,8 @@ def differentiate_narrow(
     dense = row[:, None] * HEAD_SIZE + channel[None, :]
     q = load_operand(query, inside[:, None], EMULATE_BF16)
     grad = load_operand(grad_out + dense, inside[:, None], EMULATE_BF16)
-    attended = load_operand(out + dense, inside[:, None], EMULATE_BF16)
-    mean = tl.sum(attended.to(ACCUMULATOR) * grad.to(ACCUMULATOR), axis=1)
+    attended = tl.load(unrounded + dense, mask=inside[:, None], other=0.0)
+    mean = tl.sum(attended * grad.to(ACCUMULATOR), axis=1)
     normaliser = tl.load(log_sum + row, mask=inside, other=0.0)
     key += item * key_item + key_row * key_step + column
     value += item * value_item + key_row * value_step + column
@@ -293,12 +302,12 @@ def differentiate_narrow(
         grad_weights = dot(grad, tl.trans(v), ACCUMULATOR, PRECISION)
         dropped = weights
         if DROPOUT:
-            kept = dropout_factor(
-                seed, first_problem + problem, head, 0, start, threshold, factor, BLOCK_SHORT, BLOCK_LONG, ACCUMULATOR
-            )
-            dropped = weights * kept
-            grad_weights *= kept
+            kept = draw_kept(seed, first_problem + problem, head, 0, start, threshold, BLOCK_SHORT, BLOCK_LONG)
+            dropped = tl.where(kept, weights, 0.0)
+            grad_weights = tl.where(kept, grad_weights * factor, 0.0)
         grad_v = dot(tl.trans(round_to_operand(dropped, v.dtype, EMULATE_BF16)), grad, ACCUMULATOR, PRECISION)
+        if DROPOUT:
+            grad_v *= factor
         store_rounded(grad_value + position * heads * HEAD_SIZE, grad_v, inside_keys[:, None], EMULATE_BF16)
         grad_logits = round_to_operand(weights * (grad_weights - mean[:, None]), k.dtype, EMULATE_BF16)
         grad_q += dot(grad_logits, k, ACCUMULATOR, PRECISION)
@@ -310,15 +319,15 @@ def differentiate_narrow(
 
 @triton.jit(
     do_not_specialize=[
-        "packed", "wide_problems", "narrow_problems", "heads", "wide_queries", "wide_keys", "narrow_queries", "narrow_keys",
-        "threshold",
+        "packed", "wide_problems", "narrow_problems", "heads", "wide_queries", "wide_keys", "narrow_queries",
+        "narrow_keys", "threshold",
     ],
     do_not_specialize_on_alignment=["wide_mask", "narrow_mask", "wide_table", "narrow_table", "seed_pointer"],
 )  # fmt: skip
 def bidirectional_cross_attention_backward(
     wide_query, wide_key, wide_value, wide_mask,
     wide_grad_out, wide_grad_query, wide_grad_key, wide_grad_value, wide_table,
-    narrow_query, narrow_key, narrow_value, narrow_mask, narrow_out, narrow_log_sum,
+    narrow_query, narrow_key, narrow_value, narrow_mask, narrow_unrounded, narrow_log_sum,
     narrow_grad_out, narrow_grad_query, narrow_grad_key, narrow_grad_value, narrow_table,
     wide_query_item, wide_query_step, wide_key_item, wide_key_step, wide_value_item, wide_value_step,
     narrow_query_item, narrow_query_step, narrow_key_item, narrow_key_step, narrow_value_item, narrow_value_step,
@@ -345,10 +354,11 @@ def bidirectional_cross_attention_backward(
     else:
         program -= wide_programs
         differentiate_narrow(
-            narrow_query, narrow_key, narrow_value, narrow_mask, narrow_out, narrow_log_sum,
+            narrow_query, narrow_key, narrow_value, narrow_mask, narrow_unrounded, narrow_log_sum,
             narrow_grad_out, narrow_grad_query, narrow_grad_key, narrow_grad_value, narrow_table,
             packed, program // heads, wide_problems, program % heads, heads, narrow_queries, narrow_keys,
-            narrow_query_item, narrow_query_step, narrow_key_item, narrow_key_step, narrow_value_item, narrow_value_step,
+            narrow_query_item, narrow_query_step, narrow_key_item, narrow_key_step,
+            narrow_value_item, narrow_value_step,
             seed, threshold, factor, scale, scale_log2,
             HEAD_SIZE, BLOCK_SHORT, BLOCK_LONG, DROPOUT, ACCUMULATOR, PRECISION, EMULATE_BF16,
         )  # fmt: skip

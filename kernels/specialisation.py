@@ -56,7 +56,7 @@ def precision_of(dtype: torch.dtype, device: torch.device) -> Precision:
 
 
 def emulates_bf16(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether kernels must emulate bfloat16: the one switch for the interpreter's wrong arithmetic (see numerics.py)."""
+    """Whether kernels emulate bfloat16: the one switch for the interpreter's wrong arithmetic (see numerics.py)."""
     return dtype == torch.bfloat16 and device.type == "cpu"
 
 
@@ -73,7 +73,7 @@ def numeric_constants(precision: Precision, emulate_bf16: bool = False) -> dict[
 
 @cache
 def architecture_of(device: torch.device) -> str:
-    """Name of a GPU's architecture as in tiles.py ("sm_86", "gfx942"); "sm_80" for the CPU, where kernels are interpreted."""
+    """Name of a GPU's architecture as in tiles.py ("sm_86", "gfx942"); on a CPU, as the interpreter's, sm_80."""
     if device.type != "cuda":
         return "sm_80"
     properties = torch.cuda.get_device_properties(device)

@@ -41,8 +41,9 @@ class Rule(NamedTuple):
 
 
 CROSS_ATTENTION = (
-    Rule(Tile(32, 0, 4, 2), kernel=("backward",)),
-    Rule(Tile(64, 0, 4, 2)),
+    Rule(Tile(64, 0, 4, 2), ("backward",), short=(64,)),
+    Rule(Tile(32, 0, 4, 2), short=(64,)),
+    Rule(Tile(32, 0, 2, 2)),
 )
 
 CONTRASTIVE_LOSS = (

@@ -80,3 +80,5 @@ WEIGHT_INITIALIZERS = SharedRegistry(root.WEIGHT_INITIALIZERS)
 
 HOOKS.defer("PredictionPlotHook", "mesm_plugin.engine.hooks.prediction_plot_hook")
 MODELS.defer("DETRGrounder", "mesm_plugin.models.grounders.detr_grounder")
+MODELS.defer("MomentDETR", "mesm_plugin.models.grounders.moment_detr")
+MODELS.defer("QDDETR", "mesm_plugin.models.grounders.qd_detr")

@@ -7,18 +7,24 @@ The grounders are not imported here: their base class is slow to import, and the
 from mesm_plugin.models.aligners import (
     AlignerOutput,
     BaseAligner,
+    ConcatAligner,
+    CrossAttentionAligner,
     FrameWordEnhancer,
     MESMAligner,
     SegmentSentenceEnhancer,
 )
 from mesm_plugin.models.heads import GlobalTokenSaliencyHead, MLPSaliencyHead, MomentHead
-from mesm_plugin.models.layers import DABDecoder, GlobalTokenEncoder
+from mesm_plugin.models.layers import DABDecoder, DETRDecoder, DETREncoder, GlobalTokenEncoder
 from mesm_plugin.models.matcher import MomentMatcher
 
 __all__ = [
     "AlignerOutput",
     "BaseAligner",
+    "ConcatAligner",
+    "CrossAttentionAligner",
     "DABDecoder",
+    "DETRDecoder",
+    "DETREncoder",
     "FrameWordEnhancer",
     "GlobalTokenEncoder",
     "GlobalTokenSaliencyHead",

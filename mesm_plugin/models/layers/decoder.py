@@ -65,7 +65,7 @@ class DABDecoderLayer(nn.Module):
         state_sine: Tensor,
         clips: Tensor,
         clips_position: Tensor,
-        query_video: Tensor,
+        position_index: Tensor | None,
         mask: Tensor,
     ) -> Tensor:
         """Refines the states of the object queries.
@@ -74,10 +74,10 @@ class DABDecoderLayer(nn.Module):
             state: (Q, N, D) states of the object queries.
             state_position: (Q, N, D) positions made from their anchors.
             state_sine: (Q, N, D) sine encoding of the anchors, modulated.
-            clips: (Q, Lv, D) encoded clips.
-            clips_position: (V, Lv, D).
-            query_video: (Q,) video of each query.
-            mask: (Q, Lv) bool, True = valid clip.
+            clips: (Q, L, D) encoded clips.
+            clips_position: (V, L, D).
+            position_index: (Q,) item of `clips_position` for each query, or None.
+            mask: (Q, L) bool, True = valid clip.
 
         Returns:
             (Q, N, D).
@@ -94,7 +94,9 @@ class DABDecoderLayer(nn.Module):
 
         query = self.cross_query_content(state)
         key = self.cross_key_content(clips)
-        key_position = self.cross_key_position(clips_position).index_select(0, query_video)
+        key_position = self.cross_key_position(clips_position)
+        if position_index is not None:
+            key_position = key_position.index_select(0, position_index)
         if self.cross_query_position is not None:
             query = query + self.cross_query_position(state_position)
             key = key + key_position
@@ -160,15 +162,16 @@ class DABDecoder(nn.Module):
         self.anchors = nn.Parameter(logits)
 
     def forward(
-        self, clips: Tensor, clips_position: Tensor, query_video: Tensor, mask: Tensor
+        self, clips: Tensor, clips_position: Tensor, position_index: Tensor | None, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Decodes encoded clips.
 
         Args:
-            clips: (Q, Lv, D) encoded clips of the positive pairs.
-            clips_position: (V, Lv, D).
-            query_video: (Q,) video of each query.
-            mask: (Q, Lv) bool, True = valid clip.
+            clips: (Q, L, D) encoded clips of the positive pairs, and encoded context where there is any.
+            clips_position: (V, L, D).
+            position_index: (Q,) item of `clips_position` for each query, its video; None where they correspond one to
+                one.
+            mask: (Q, L) bool, True = valid.
 
         Returns:
             The states (layers, Q, N, D) and the anchors that each layer starts from (layers, Q, N, 2), normalised
@@ -183,7 +186,7 @@ class DABDecoder(nn.Module):
             if i > 0:
                 sine = sine * self.sine_scale(state)
             sine = sine * (self.width_head(state).sigmoid() / anchor[..., 1:])
-            state = layer(state, position, sine, clips, clips_position, query_video, mask)
+            state = layer(state, position, sine, clips, clips_position, position_index, mask)
             states.append(self.norm(state))
             if i + 1 < len(self.layers):
                 refined = (self.refinement_head(state) + inverse_sigmoid(anchor)).sigmoid()

@@ -5,4 +5,4 @@ from mesm_plugin.models.grounders.detr_grounder import DETRGrounder, EncodedPair
 from mesm_plugin.models.grounders.moment_detr import MomentDETR
 from mesm_plugin.models.grounders.qd_detr import QDDETR
 
-__all__ = ["DETRGrounder", "EncodedPairs", "GrounderOutput", "MomentDETR", "ProjectedFeatures", "QDDETR"]
+__all__ = ["QDDETR", "DETRGrounder", "EncodedPairs", "GrounderOutput", "MomentDETR", "ProjectedFeatures"]

@@ -171,7 +171,7 @@ class DETRGrounder(BaseModel):
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         shared = {"dims": dims, "heads": heads, "ffn_dims": ffn_dims, "dropout": dropout}
 
-        def build(part: str, config: Config) -> nn.Module:
+        def build(part: str, config: Config) -> Any:
             return build_part(part, config if "type" in config else {**self.default_parts[part], **config}, shared)
 
         self.dims = dims
@@ -303,7 +303,8 @@ class DETRGrounder(BaseModel):
         query_video = inputs["query_video"]
         queries = len(query_video)
         # Without context the positions are those of the videos, and the decoder projects them once per video.
-        position, index = projected.clips_position, query_video
+        position: Tensor = projected.clips_position
+        index: Tensor | None = query_video
         if aligned.context is not None:
             position, index = encoded.position[:queries], None
         return self.moment_head(*self.decoder(encoded.memory[:queries], position, index, encoded.mask[:queries]))
@@ -361,7 +362,7 @@ class DETRGrounder(BaseModel):
         return data_samples
 
 
-def build_part(part: str, config: Config, shared: Mapping[str, Any]) -> nn.Module:
+def build_part(part: str, config: Config, shared: Mapping[str, Any]) -> Any:
     """Builds a part of a grounder, with those of the shared arguments that it takes and its config does not set.
 
     Raises:

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mesm_plugin.models.layers.activation import Activation, build_activation
 from mesm_plugin.models.layers.attention import attention
 from mesm_plugin.models.layers.mlp import MLP
 from mesm_plugin.models.layers.positions import anchor_position
@@ -23,9 +24,25 @@ class DABDecoderLayer(nn.Module):
 
     In cross-attention content and position are concatenated per head, so that their dot products add up. Only the first
     layer also adds projected positions to the contents.
+
+    Args:
+        dims: D.
+        heads: Attention heads.
+        ffn_dims: Channels inside the FFN.
+        dropout: Dropout of attention weights, in the FFN and before the residuals.
+        is_first: Whether the layer is the first of its decoder.
+        activation: Activation inside the FFN.
     """
 
-    def __init__(self, dims: int, heads: int, ffn_dims: int, dropout: float, is_first: bool) -> None:
+    def __init__(
+        self,
+        dims: int,
+        heads: int,
+        ffn_dims: int,
+        dropout: float,
+        is_first: bool,
+        activation: Activation = "prelu",
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.attention_dropout = dropout
@@ -45,7 +62,7 @@ class DABDecoderLayer(nn.Module):
         self.cross_out = nn.Linear(dims, dims)
         self.norm2 = nn.LayerNorm(dims)
         self.linear1 = nn.Linear(dims, ffn_dims)
-        self.activation = nn.PReLU()
+        self.activation = build_activation(activation)
         self.linear2 = nn.Linear(ffn_dims, dims)
         self.norm3 = nn.LayerNorm(dims)
         self.dropout = nn.Dropout(dropout)
@@ -82,16 +99,33 @@ class DABDecoderLayer(nn.Module):
         Returns:
             (Q, N, D).
         """
+        state = self.attend_to_states(state, state_position)
+        state = self.attend_to_clips(state, state_position, state_sine, clips, clips_position, position_index, mask)
+        return self.feed_forward(state)
+
+    def attend_to_states(self, state: Tensor, state_position: Tensor) -> Tensor:
+        """Self-attention of the object queries; arguments and result as `forward`."""
         query = self.self_query_content(state) + self.self_query_position(state_position)
         key = self.self_key_content(state) + self.self_key_position(state_position)
         attended = self._attend(
             self._split_heads(query),
             self._split_heads(key),
             self._split_heads(self.self_value(state)),
-            mask.new_ones(state.shape[:2]),
+            torch.ones(state.shape[:2], dtype=torch.bool, device=state.device),
         )
-        state = self.norm1(state + self.dropout(self.self_out(attended)))
+        return self.norm1(state + self.dropout(self.self_out(attended)))
 
+    def attend_to_clips(
+        self,
+        state: Tensor,
+        state_position: Tensor,
+        state_sine: Tensor,
+        clips: Tensor,
+        clips_position: Tensor,
+        position_index: Tensor | None,
+        mask: Tensor,
+    ) -> Tensor:
+        """Cross-attention of the object queries to the clips; arguments and result as `forward`."""
         query = self.cross_query_content(state)
         key = self.cross_key_content(clips)
         key_position = self.cross_key_position(clips_position)
@@ -103,8 +137,10 @@ class DABDecoderLayer(nn.Module):
         query = torch.cat((self._split_heads(query), self._split_heads(self.cross_query_sine(state_sine))), dim=-1)
         key = torch.cat((self._split_heads(key), self._split_heads(key_position)), dim=-1)
         attended = self._attend(query, key, self._split_heads(self.cross_value(clips)), mask)
-        state = self.norm2(state + self.dropout(self.cross_out(attended)))
+        return self.norm2(state + self.dropout(self.cross_out(attended)))
 
+    def feed_forward(self, state: Tensor) -> Tensor:
+        """FFN over the states (Q, N, D)."""
         hidden = self.dropout(self.activation(self.linear1(state)))
         return self.norm3(state + self.dropout(self.linear2(hidden)))
 

@@ -44,9 +44,7 @@ class TransformerEncoderLayer(nn.Module):
         activation: Activation inside the FFN.
     """
 
-    def __init__(
-        self, dims: int, heads: int, ffn_dims: int, dropout: float, activation: Activation = "prelu"
-    ) -> None:
+    def __init__(self, dims: int, heads: int, ffn_dims: int, dropout: float, activation: Activation = "prelu") -> None:
         super().__init__()
         self.attention = SelfAttention(dims, heads, dropout)
         self.norm1 = nn.LayerNorm(dims)

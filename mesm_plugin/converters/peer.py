@@ -3,6 +3,7 @@
 
 import argparse
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,8 @@ from torch import Tensor
 
 from mesm_plugin.utils import atomic_file
 
-
-class EasyDict(dict):
-    """Takes the place of the easydict package's class, in which Lighthouse keeps its options."""
+# The classes of options in checkpoints; torch fills an OrderedDict in place of the easydict package's class.
+_OPTION_CLASSES: list[Any] = [argparse.Namespace, (OrderedDict, "easydict.EasyDict")]
 
 
 class Options(dict[str, Any]):
@@ -121,7 +121,7 @@ class Peer:
             ValueError: The file is no such checkpoint.
         """
         try:
-            with torch.serialization.safe_globals([argparse.Namespace, (EasyDict, "easydict.EasyDict")]):
+            with torch.serialization.safe_globals(_OPTION_CLASSES):
                 checkpoint = torch.load(file, map_location="cpu", weights_only=True)
             state_dict, options = checkpoint["model"], checkpoint["opt"]
         except FileNotFoundError:

@@ -6,15 +6,25 @@ from pathlib import Path
 
 import pytest
 
-from mesm_plugin.converters.qd_detr import QD_DETR
+from mesm_plugin.converters import QD_DETR
 
 sys.path.append(str(Path(__file__).parent))
-from golden_peer import compare, golden_files, load
+from golden_peer import compare, each_perturbation, golden_files, load, perturbed
 
 FILES = golden_files("qd_detr")
 
 
-@pytest.mark.skipif(not FILES, reason="no qd_detr*.pt; set MESM_GOLDEN to the folder of the golden files")
+needs_files = pytest.mark.skipif(not FILES, reason="no qd_detr*.pt; set MESM_GOLDEN to the folder of the golden files")
+
+
+@needs_files
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_golden(file: Path) -> None:
     compare(load(file), QD_DETR)
+
+
+@needs_files
+@each_perturbation
+def test_a_perturbed_file_fails(kind: str, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        compare(perturbed(load(FILES[0]), kind), QD_DETR)

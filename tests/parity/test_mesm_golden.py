@@ -33,7 +33,7 @@ from released_batch import build_batch
 FILES = golden_files("mesm_")
 LOSS_NAMES = {"loss_masked_word": "loss_rec_fw", "loss_contrastive": "loss_rec_ss"}
 
-needs_files = pytest.mark.skipif(not FILES, reason="no mesm_*.pt; set MESM_GOLDEN to the folder of the golden files")
+needs_files = pytest.mark.skipif(not FILES, reason="no mesm_*.pt; set MESM_GOLDEN to their folder")
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
 

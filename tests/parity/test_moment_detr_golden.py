@@ -14,9 +14,7 @@ from golden_peer import compare, each_perturbation, golden_files, load, perturbe
 FILES = golden_files("moment_detr")
 
 
-needs_files = pytest.mark.skipif(
-    not FILES, reason="no moment_detr*.pt; set MESM_GOLDEN to the folder of the golden files"
-)
+needs_files = pytest.mark.skipif(not FILES, reason="no moment_detr*.pt; set MESM_GOLDEN to their folder")
 
 
 @needs_files

@@ -14,7 +14,7 @@ from golden_peer import compare, each_perturbation, golden_files, load, perturbe
 FILES = golden_files("qd_detr")
 
 
-needs_files = pytest.mark.skipif(not FILES, reason="no qd_detr*.pt; set MESM_GOLDEN to the folder of the golden files")
+needs_files = pytest.mark.skipif(not FILES, reason="no qd_detr*.pt; set MESM_GOLDEN to their folder")
 
 
 @needs_files

@@ -33,7 +33,7 @@ setup(
     package_dir={f"mesm_plugin.{folder}": folder for folder in MAPPED},
     packages=find_packages(include=["mesm_plugin", "mesm_plugin.*"])
     + [package for folder in MAPPED for package in packages_of(folder)],
-    package_data={"mesm_plugin": ["py.typed"]},
+    package_data={"mesm_plugin": ["py.typed"], "mesm_plugin.kernels.dropout": ["*.cpp"]},
     install_requires=[
         "torch>=2.6",
         "mmengine>=0.10.4",
@@ -41,6 +41,7 @@ setup(
         "scipy>=1.10",
         "h5py>=3.8",
         "matplotlib>=3.7",
+        "ninja>=1.10",
     ],
     extras_require={"test": TEST},
     entry_points={"console_scripts": ["mesm = mesm_plugin.cli.main:main"]},

@@ -10,13 +10,16 @@ from mesm_plugin.kernels.cross_attention import (
     cross_attention,
     packed_bidirectional_cross_attention,
 )
+from mesm_plugin.kernels.dropout import Dropout, dropout
 
 __all__ = [
     "Backend",
+    "Dropout",
     "ProblemTable",
     "SharedCrossAttention",
     "bidirectional_cross_attention",
     "cross_attention",
+    "dropout",
     "iou_positive_contrastive_loss",
     "packed_bidirectional_cross_attention",
 ]

@@ -17,12 +17,16 @@ class Tile(NamedTuple):
         columns: The other side of the tile (loss); 0 where the inputs fix it (attention).
         warps: Warps of a program.
         stages: Depth of the software pipeline of loads.
+        channels: Channels of a step of the product of features (loss).
+        part: Channels whose gradients a program computes (loss, backward).
     """
 
     rows: int
     columns: int
     warps: int
     stages: int
+    channels: int = 0
+    part: int = 0
 
 
 class Rule(NamedTuple):
@@ -42,8 +46,11 @@ CROSS_ATTENTION = (
 )
 
 CONTRASTIVE_LOSS = (
-    Rule(Tile(32, 32, 4, 2), kernel=("backward",)),
-    Rule(Tile(64, 32, 4, 2)),
+    Rule(Tile(64, 32, 8, 2, channels=64, part=256), ("backward",), ("gfx942",), ("fp16", "bf16")),
+    Rule(Tile(64, 64, 8, 2, channels=64, part=256), ("backward",), precision=("fp16", "bf16")),
+    Rule(Tile(64, 32, 8, 2, channels=32, part=128), ("backward",)),
+    Rule(Tile(64, 64, 8, 3, channels=64), precision=("fp16", "bf16")),
+    Rule(Tile(64, 64, 8, 3, channels=32)),
 )
 
 

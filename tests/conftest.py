@@ -11,6 +11,10 @@ import pytest
 import torch
 from hypothesis import settings
 
+# Triton reads this when it is first imported, which importing torch does not do yet.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # Timing belongs to benchmarks, and a failure must be the same one when it is run again.
 settings.register_profile("mesm_plugin", deadline=None, derandomize=True)
 settings.load_profile("mesm_plugin")
@@ -135,3 +139,15 @@ def grounder_config() -> dict[str, Any]:
         "saliency_losses": [{"type": "RankContrastiveLoss"}, {"type": "NegativePairLoss"}],
         "post_process": {},
     }
+
+
+@pytest.fixture
+def interpreter() -> torch.device:
+    """The device of kernels that Triton interprets."""
+    from mesm_plugin.kernels.backend import TRITON_IS_INSTALLED, interpreting
+
+    if not TRITON_IS_INSTALLED:
+        pytest.skip("the package triton is not installed")
+    if not interpreting():
+        pytest.skip("Triton compiles kernels here; TRITON_INTERPRET=1 in the environment makes it interpret them")
+    return torch.device("cpu")

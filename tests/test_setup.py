@@ -30,7 +30,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [("mesm_plugin", "."), ("registry", "registry"), ("kernels", "kernels"), ("configs", "configs")],
 )
 def test_wheel_holds_every_source_file(built: Path, folder: str, target: str) -> None:
-    sources = {path.relative_to(ROOT / folder) for path in (ROOT / folder).rglob("*.py")}
+    files = (path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".cpp"))
+    sources = {path.relative_to(ROOT / folder) for path in files}
     assert sources
     missing = {path for path in sources if not (built / "mesm_plugin" / target / path).is_file()}
     assert not missing

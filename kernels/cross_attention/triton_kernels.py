@@ -33,8 +33,9 @@ def locate(table, problem, packed, num_queries, num_keys):
 
 @triton.jit
 def dropout_factor(
-    seed, problem, head, first_query, first_key, threshold, factor, ROWS: tl.constexpr, COLUMNS: tl.constexpr
-):
+    seed, problem, head, first_query, first_key, threshold, factor,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, ACCUMULATOR: tl.constexpr,
+):  # fmt: skip
     """A (ROWS, COLUMNS) tile of `factor` where a weight is kept and 0 where it is dropped.
 
     Weight (i, j) takes 24 bits of word j % 4 of Philox4x32-10 at counter (j // 4, i, head, problem), so that the mask
@@ -46,7 +47,8 @@ def dropout_factor(
     zero = tl.zeros((ROWS, COLUMNS // 4), tl.int32)
     word0, word1, word2, word3 = tl.philox(seed, zero + group, zero + query, zero + head, zero + problem)
     words = tl.join(tl.join(word0, word2), tl.join(word1, word3)).reshape(ROWS, COLUMNS)
-    return tl.where((words >> 8) >= threshold, factor, 0.0)
+    dropped = tl.zeros((ROWS, COLUMNS), ACCUMULATOR)
+    return tl.where((words >> 8) >= threshold, dropped + factor, dropped)
 
 
 @triton.jit
@@ -56,7 +58,7 @@ def softmax_tile(logits, ACCUMULATOR: tl.constexpr):
     largest = tl.where(largest == float("-inf"), 0.0, largest)
     weights = tl.exp2(logits - largest[:, None])
     total = tl.sum(weights, axis=1)
-    return weights / tl.where(total == 0.0, 1.0, total)[:, None]
+    return weights * (1.0 / tl.where(total == 0.0, 1.0, total))[:, None]
 
 
 @triton.jit
@@ -91,7 +93,7 @@ def attend_wide(
         weights = softmax_tile(tl.where(valid[None, :], logits, float("-inf")), ACCUMULATOR)
         if DROPOUT:
             weights *= dropout_factor(
-                seed, first_problem + problem, head, start, 0, threshold, factor, BLOCK_LONG, BLOCK_SHORT
+                seed, first_problem + problem, head, start, 0, threshold, factor, BLOCK_LONG, BLOCK_SHORT, ACCUMULATOR
             )
         attended = dot(round_to_operand(weights, v.dtype, EMULATE_BF16), v, ACCUMULATOR, PRECISION)
         store_rounded(out + row * heads * HEAD_SIZE, attended, inside, EMULATE_BF16)
@@ -135,14 +137,14 @@ def attend_narrow(
         total = total * decay + tl.sum(weights, axis=1)
         if DROPOUT:
             weights *= dropout_factor(
-                seed, first_problem + problem, head, 0, start, threshold, factor, BLOCK_SHORT, BLOCK_LONG
+                seed, first_problem + problem, head, 0, start, threshold, factor, BLOCK_SHORT, BLOCK_LONG, ACCUMULATOR
             )
         weights = round_to_operand(weights, v.dtype, EMULATE_BF16)
         attended = attended * decay[:, None] + dot(weights, v, ACCUMULATOR, PRECISION)
         largest = new_largest
 
     some = total > 0.0
-    attended = attended / tl.where(some, total, 1.0)[:, None]
+    attended = attended * (1.0 / tl.where(some, total, 1.0))[:, None]
     row = (item * num_queries + query_row + short) * heads + head
     store_rounded(out + row[:, None] * HEAD_SIZE + channel[None, :], attended, inside[:, None], EMULATE_BF16)
     # Without any valid key all weights are exp2(-inf - 0) = 0.
@@ -232,7 +234,7 @@ def differentiate_wide(
         dropped = weights
         if DROPOUT:
             kept = dropout_factor(
-                seed, first_problem + problem, head, start, 0, threshold, factor, BLOCK_LONG, BLOCK_SHORT
+                seed, first_problem + problem, head, start, 0, threshold, factor, BLOCK_LONG, BLOCK_SHORT, ACCUMULATOR
             )
             dropped = weights * kept
             grad_weights *= kept
@@ -292,7 +294,7 @@ def differentiate_narrow(
         dropped = weights
         if DROPOUT:
             kept = dropout_factor(
-                seed, first_problem + problem, head, 0, start, threshold, factor, BLOCK_SHORT, BLOCK_LONG
+                seed, first_problem + problem, head, 0, start, threshold, factor, BLOCK_SHORT, BLOCK_LONG, ACCUMULATOR
             )
             dropped = weights * kept
             grad_weights *= kept

@@ -6,7 +6,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mesm_plugin.kernels import iou_positive_contrastive_loss
+from mesm_plugin.kernels import Backend, iou_positive_contrastive_loss
 from mesm_plugin.registry import MODELS
 
 
@@ -26,6 +26,7 @@ class IoUContrastiveLoss(nn.Module):
         form: "log_sum" (Eq. 5) or "mean_log" (released code).
         anchor: "text" (Eq. 5) or "segment" (released code).
         eps: Added inside the logarithm and to the count of positives (released code: 1e-6).
+        kernel_backend: Implementation of the loss: "auto" = Triton on GPUs, "triton" or "reference".
 
     Raises:
         ValueError: `similarity` has an unknown value.
@@ -42,6 +43,7 @@ class IoUContrastiveLoss(nn.Module):
         form: Literal["log_sum", "mean_log"] = "log_sum",
         anchor: Literal["text", "segment"] = "text",
         eps: float = 0.0,
+        kernel_backend: Backend = "auto",
     ) -> None:
         super().__init__()
         if similarity not in ("sum", "cosine"):
@@ -55,6 +57,7 @@ class IoUContrastiveLoss(nn.Module):
         self.form: Literal["log_sum", "mean_log"] = form
         self.anchor: Literal["text", "segment"] = anchor
         self.eps = eps
+        self.kernel_backend = kernel_backend
 
     def forward(self, words: Tensor, words_mask: Tensor, segment: Tensor, moments: Tensor, source: Tensor) -> Tensor:
         """Computes the weighted loss.
@@ -84,4 +87,5 @@ class IoUContrastiveLoss(nn.Module):
             form=self.form,
             anchor=self.anchor,
             eps=self.eps,
+            backend=self.kernel_backend,
         )

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from mesm_plugin.converters import RELEASED_MESM
+from mesm_plugin.kernels.backend import ENVIRONMENT_VARIABLE
+from mesm_plugin.kernels.cross_attention.operator import HEAD_SIZES
 from mesm_plugin.models.grounders import DETRGrounder
 from mesm_plugin.registry import MODELS
 
@@ -85,6 +87,21 @@ def compare(golden: dict[str, Any]) -> None:
 @each_file
 def test_golden(file: Path) -> None:
     compare(load(file))
+
+
+@needs_files
+@each_file
+@pytest.mark.usefixtures("interpreter")
+def test_golden_with_triton(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    golden = load(file)
+    head_size = golden["config"]["hidden_dim"] // golden["config"]["nheads"]
+    if head_size not in HEAD_SIZES:
+        pytest.skip(f"the kernels have no head size {head_size}")
+    queries = len(golden["inputs"]["video_mask"])
+    if queries > 8:
+        pytest.skip(f"{queries} queries take the interpreter minutes")
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "triton")
+    compare(golden)
 
 
 @needs_files

@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from mesm_plugin.kernels import Backend, SharedCrossAttention
+from mesm_plugin.kernels import Backend, Dropout, SharedCrossAttention
 
 UpdateForm = Literal["add_mlp", "add_norm_ffn"]
 
@@ -15,8 +15,8 @@ class AddMLP(nn.Module):
 
     def __init__(self, dims: int, ffn_dims: int, dropout: float) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(dims, ffn_dims), nn.ReLU(), nn.Dropout(dropout), nn.Linear(ffn_dims, dims))
-        self.dropout = nn.Dropout(dropout)
+        self.mlp = nn.Sequential(nn.Linear(dims, ffn_dims), nn.ReLU(), Dropout(dropout), nn.Linear(ffn_dims, dims))
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, attended: Tensor) -> Tensor:
         """Updates x (B, L, D) by what it attended to (B, L, D)."""
@@ -40,7 +40,7 @@ class AddNormFFN(nn.Module):
         self.activation = activation
         self.linear2 = nn.Linear(ffn_dims, dims)
         self.norm2 = nn.LayerNorm(dims)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, attended: Tensor) -> Tensor:
         """Updates x (B, L, D) by what it attended to (B, L, D)."""

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mesm_plugin.kernels import Dropout
 from mesm_plugin.models.layers.activation import Activation, build_activation
 from mesm_plugin.models.layers.attention import attention
 from mesm_plugin.models.layers.mlp import MLP
@@ -65,7 +66,7 @@ class DABDecoderLayer(nn.Module):
         self.activation = build_activation(activation)
         self.linear2 = nn.Linear(ffn_dims, dims)
         self.norm3 = nn.LayerNorm(dims)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         nn.init.zeros_(self.self_out.bias)
         nn.init.zeros_(self.cross_out.bias)
 

@@ -4,7 +4,7 @@
 import torch
 from torch import Tensor, nn
 
-from mesm_plugin.kernels import SharedCrossAttention
+from mesm_plugin.kernels import Dropout, SharedCrossAttention
 from mesm_plugin.models.layers.encoder import SelfAttention
 from mesm_plugin.registry import MODELS
 
@@ -28,7 +28,7 @@ class DETRDecoderLayer(nn.Module):
         self.linear1 = nn.Linear(dims, ffn_dims)
         self.linear2 = nn.Linear(ffn_dims, dims)
         self.norm3 = nn.LayerNorm(dims)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, state: Tensor, state_position: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
         """Refines the states of the object queries.

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mesm_plugin.kernels import Dropout
 from mesm_plugin.models.layers.activation import Activation, build_activation
 from mesm_plugin.models.layers.attention import attention
 from mesm_plugin.registry import MODELS
@@ -52,7 +53,7 @@ class TransformerEncoderLayer(nn.Module):
         self.activation = build_activation(activation)
         self.linear2 = nn.Linear(ffn_dims, dims)
         self.norm2 = nn.LayerNorm(dims)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, position: Tensor, mask: Tensor) -> Tensor:
         """Encodes x (P, L, D) with positions (P, L, D) under a key mask (P, L) bool, True = valid."""

@@ -3,6 +3,8 @@
 
 from torch import Tensor, nn
 
+from mesm_plugin.kernels import Dropout
+
 
 class MLP(nn.Sequential):
     """Linear layers with ReLU between them.
@@ -39,7 +41,7 @@ class InputProjection(nn.Sequential):
         layers: list[nn.Module] = []
         for i in range(num_layers):
             dims = in_dims if i == 0 else out_dims
-            layers += [nn.LayerNorm(dims), nn.Dropout(dropout), nn.Linear(dims, out_dims), nn.ReLU()]
+            layers += [nn.LayerNorm(dims), Dropout(dropout), nn.Linear(dims, out_dims), nn.ReLU()]
         super().__init__(*layers[:-1])
         self.in_dims = in_dims
         self.name = name

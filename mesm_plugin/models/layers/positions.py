@@ -6,6 +6,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mesm_plugin.kernels import Dropout
+
 
 def sine_encoding(values: Tensor, dims: int, temperature: float = 10000.0) -> Tensor:
     """Encodes angles by sines and cosines of falling frequency, interleaved.
@@ -63,7 +65,7 @@ class LearnedWordPosition(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(max_words, dims)
         self.norm = nn.LayerNorm(dims)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, words: Tensor) -> Tensor:
         """Returns the positions (Q, Lw, D) of words (Q, Lw, D).

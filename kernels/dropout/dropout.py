@@ -1,0 +1,67 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Dropout: PyTorch's, but for training on a CPU, where drawing the mask takes longer than everything else of it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mesm_plugin.kernels.dropout.build import operator_is_loaded
+
+_DTYPES = (torch.float32, torch.bfloat16, torch.float64)
+# Below, PyTorch's takes no longer.
+_FEWEST_ELEMENTS = 1024
+
+
+def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """Drops elements with probability p and scales the others by 1 / (1 - p).
+
+    Same as `torch.nn.functional.dropout`, with other random numbers on a CPU: there a seed is drawn from PyTorch's
+    default generator, and the mask from the seed by Philox4x32-10, in C++, once in the forward and once in the backward
+    pass, the same for any number of threads. p is rounded to a multiple of 2 ** -32. PyTorch's dropout is used for
+    tensors of fewer than 1024 elements and of other dtypes than float32, bfloat16 and float64, under `torch.compile`,
+    `torch.export` and `torch.func`, and where the C++ part cannot be built (see `operator_is_loaded`).
+
+    Args:
+        x: Tensor of any shape.
+        p: Probability, 0 to 1.
+        training: Whether to drop at all.
+
+    Returns:
+        A tensor like x; x itself if nothing is to be dropped.
+
+    Raises:
+        ValueError: p is out of range.
+    """
+    if torch.compiler.is_compiling() or not training or not 0 < p < 1 or not _suits(x) or not operator_is_loaded():
+        return F.dropout(x, p, training)
+    seed = torch.empty((), dtype=torch.int64).random_()
+    return torch.ops.mesm_plugin.dropout(x, seed, p)
+
+
+def _suits(x: Tensor) -> bool:
+    """Whether the operator takes a tensor, and is worth its call."""
+    return (
+        x.is_cpu
+        and x.dtype in _DTYPES
+        and x.numel() >= _FEWEST_ELEMENTS
+        and type(x) is Tensor
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
+class Dropout(nn.Dropout):
+    """`dropout` as a module.
+
+    Args:
+        p: Probability, 0 to 1.
+
+    Raises:
+        ValueError: p is out of range.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__(p)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns x with elements dropped in training."""
+        return dropout(x, self.p, self.training)

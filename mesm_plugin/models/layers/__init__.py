@@ -7,6 +7,7 @@ from mesm_plugin.models.layers.detr_decoder import DETRDecoder
 from mesm_plugin.models.layers.encoder import DETREncoder, GlobalTokenEncoder
 from mesm_plugin.models.layers.mlp import MLP, InputProjection
 from mesm_plugin.models.layers.positions import LearnedWordPosition, anchor_position, clip_position
+from mesm_plugin.models.layers.slot_attention import SlotAttention
 
 __all__ = [
     "MLP",
@@ -17,6 +18,7 @@ __all__ = [
     "GlobalTokenEncoder",
     "InputProjection",
     "LearnedWordPosition",
+    "SlotAttention",
     "anchor_position",
     "clip_position",
     "cross_attention_stack",

@@ -80,5 +80,6 @@ WEIGHT_INITIALIZERS = SharedRegistry(root.WEIGHT_INITIALIZERS)
 
 HOOKS.defer("PredictionPlotHook", "mesm_plugin.engine.hooks.prediction_plot_hook")
 MODELS.defer("DETRGrounder", "mesm_plugin.models.grounders.detr_grounder")
+MODELS.defer("EaTR", "mesm_plugin.models.grounders.eatr")
 MODELS.defer("MomentDETR", "mesm_plugin.models.grounders.moment_detr")
 MODELS.defer("QDDETR", "mesm_plugin.models.grounders.qd_detr")

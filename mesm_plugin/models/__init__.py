@@ -14,7 +14,7 @@ from mesm_plugin.models.aligners import (
     SegmentSentenceEnhancer,
 )
 from mesm_plugin.models.heads import GlobalTokenSaliencyHead, MLPSaliencyHead, MomentHead
-from mesm_plugin.models.layers import DABDecoder, DETRDecoder, DETREncoder, GlobalTokenEncoder
+from mesm_plugin.models.layers import DABDecoder, DETRDecoder, DETREncoder, EventDecoder, GlobalTokenEncoder
 from mesm_plugin.models.matcher import MomentMatcher
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "DABDecoder",
     "DETRDecoder",
     "DETREncoder",
+    "EventDecoder",
     "FrameWordEnhancer",
     "GlobalTokenEncoder",
     "GlobalTokenSaliencyHead",

@@ -2,7 +2,16 @@
 """Grounders: whole models, as MMEngine trains them."""
 
 from mesm_plugin.models.grounders.detr_grounder import DETRGrounder, EncodedPairs, GrounderOutput, ProjectedFeatures
+from mesm_plugin.models.grounders.eatr import EaTR
 from mesm_plugin.models.grounders.moment_detr import MomentDETR
 from mesm_plugin.models.grounders.qd_detr import QDDETR
 
-__all__ = ["QDDETR", "DETRGrounder", "EncodedPairs", "GrounderOutput", "MomentDETR", "ProjectedFeatures"]
+__all__ = [
+    "QDDETR",
+    "DETRGrounder",
+    "EaTR",
+    "EncodedPairs",
+    "GrounderOutput",
+    "MomentDETR",
+    "ProjectedFeatures",
+]

@@ -300,6 +300,16 @@ class DETRGrounder(BaseModel):
         Returns:
             Logits (layers, Q, N, 2), foreground first, and spans (layers, Q, N, 2), normalised centre and width.
         """
+        return self.moment_head(*self.decoder(*self.decoder_inputs(projected, aligned, encoded, inputs)))
+
+    def decoder_inputs(
+        self,
+        projected: ProjectedFeatures,
+        aligned: AlignerOutput,
+        encoded: EncodedPairs,
+        inputs: Mapping[str, Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        """The arguments that every decoder takes (see `DABDecoder.forward`)."""
         query_video = inputs["query_video"]
         queries = len(query_video)
         # Without context the positions are those of the videos, and the decoder projects them once per video.
@@ -307,7 +317,7 @@ class DETRGrounder(BaseModel):
         index: Tensor | None = query_video
         if aligned.context is not None:
             position, index = encoded.position[:queries], None
-        return self.moment_head(*self.decoder(encoded.memory[:queries], position, index, encoded.mask[:queries]))
+        return encoded.memory[:queries], position, index, encoded.mask[:queries]
 
     def loss(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Computes all weighted losses of a batch; their sum is Eq. 8."""

@@ -5,6 +5,7 @@ from mesm_plugin.models.layers.cross_attention_layer import CrossAttentionLayer,
 from mesm_plugin.models.layers.decoder import DABDecoder, inverse_sigmoid
 from mesm_plugin.models.layers.detr_decoder import DETRDecoder
 from mesm_plugin.models.layers.encoder import DETREncoder, GlobalTokenEncoder
+from mesm_plugin.models.layers.event_decoder import EventDecoder
 from mesm_plugin.models.layers.mlp import MLP, InputProjection
 from mesm_plugin.models.layers.positions import LearnedWordPosition, anchor_position, clip_position
 from mesm_plugin.models.layers.slot_attention import SlotAttention
@@ -15,6 +16,7 @@ __all__ = [
     "DABDecoder",
     "DETRDecoder",
     "DETREncoder",
+    "EventDecoder",
     "GlobalTokenEncoder",
     "InputProjection",
     "LearnedWordPosition",

@@ -79,6 +79,7 @@ VISUALIZERS = SharedRegistry(root.VISUALIZERS)
 WEIGHT_INITIALIZERS = SharedRegistry(root.WEIGHT_INITIALIZERS)
 
 HOOKS.defer("PredictionPlotHook", "mesm_plugin.engine.hooks.prediction_plot_hook")
+MODELS.defer("CGDETR", "mesm_plugin.models.grounders.cg_detr")
 MODELS.defer("DETRGrounder", "mesm_plugin.models.grounders.detr_grounder")
 MODELS.defer("EaTR", "mesm_plugin.models.grounders.eatr")
 MODELS.defer("MomentDETR", "mesm_plugin.models.grounders.moment_detr")

@@ -55,12 +55,14 @@ class Peer:
             between.
         model_config: Config of the model, from the peer's options and state dict.
         without_effect: Beginnings of the names of parameters that take part in nothing, given the options.
+        one_row: Names of parameters that are matrices of one row there and vectors here.
     """
 
     code: str
     names: Mapping[str, str]
     model_config: Callable[[Options, Mapping[str, Tensor]], dict[str, Any]]
     without_effect: Callable[[Options], tuple[str, ...]]
+    one_row: tuple[str, ...] = ()
 
     def config(self, options: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         """Translates the peer's options into a config for `MODELS.build`.
@@ -106,7 +108,10 @@ class Peer:
             ValueError: See `parameter_names`.
         """
         names = self.parameter_names(list(state_dict), options)
-        return {ours: state_dict[theirs] for theirs, ours in names.items()}
+        return {
+            ours: state_dict[theirs].squeeze(0) if theirs in self.one_row else state_dict[theirs]
+            for theirs, ours in names.items()
+        }
 
     def load_checkpoint(self, file: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Reads a checkpoint file of the authors without running any code that is in it.

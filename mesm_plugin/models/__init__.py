@@ -7,6 +7,7 @@ The grounders are not imported here: their base class is slow to import, and the
 from mesm_plugin.models.aligners import (
     AlignerOutput,
     BaseAligner,
+    CGDETRAligner,
     ConcatAligner,
     CrossAttentionAligner,
     FrameWordEnhancer,
@@ -20,6 +21,7 @@ from mesm_plugin.models.matcher import MomentMatcher
 __all__ = [
     "AlignerOutput",
     "BaseAligner",
+    "CGDETRAligner",
     "ConcatAligner",
     "CrossAttentionAligner",
     "DABDecoder",

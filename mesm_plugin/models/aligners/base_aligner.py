@@ -67,6 +67,9 @@ class BaseAligner(nn.Module, ABC):
     uses_negative_pairs: bool = False
     """Whether the aligner's own losses read negative pairs."""
 
+    gives_token: bool = False
+    """Whether `AlignerOutput.token` is always there, so that an encoder needs no learned one."""
+
     @abstractmethod
     def forward(
         self,

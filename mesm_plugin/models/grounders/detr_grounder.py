@@ -99,7 +99,7 @@ class DETRGrounder(BaseModel):
 
     Each part is a config. One without `type` adds arguments to the part that the class has by default
     (`default_parts`); one with `type` replaces it. Parts that take `dims`, `heads`, `ffn_dims` or `dropout` get the
-    grounder's.
+    grounder's; an encoder that takes `learned_token` is told whether the aligner gives no token.
 
     Args:
         video_dims: Dv, channels of the clip features, the two temporal endpoint channels included.
@@ -169,7 +169,7 @@ class DETRGrounder(BaseModel):
         init_cfg: Config | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        shared = {"dims": dims, "heads": heads, "ffn_dims": ffn_dims, "dropout": dropout}
+        shared: dict[str, Any] = {"dims": dims, "heads": heads, "ffn_dims": ffn_dims, "dropout": dropout}
 
         def build(part: str, config: Config) -> Any:
             return build_part(part, config if "type" in config else {**self.default_parts[part], **config}, shared)
@@ -178,6 +178,7 @@ class DETRGrounder(BaseModel):
         self.video_projection = InputProjection(video_dims, dims, projection_layers, projection_dropout, "clip")
         self.text_projection = InputProjection(text_dims, dims, projection_layers, projection_dropout, "word")
         self.aligner = build("aligner", aligner)
+        shared["learned_token"] = not getattr(self.aligner, "gives_token", False)
         self.encoder = build("encoder", encoder)
         self.decoder = build("decoder", decoder)
         self.moment_head = MomentHead(dims)

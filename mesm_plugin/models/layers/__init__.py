@@ -1,6 +1,7 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Layers that grounders and aligners share; each stands once."""
 
+from mesm_plugin.models.layers.adaptive_attention_layer import AdaptiveAttentionLayer
 from mesm_plugin.models.layers.cross_attention_layer import CrossAttentionLayer, cross_attention_stack
 from mesm_plugin.models.layers.decoder import DABDecoder, inverse_sigmoid
 from mesm_plugin.models.layers.detr_decoder import DETRDecoder
@@ -12,6 +13,7 @@ from mesm_plugin.models.layers.slot_attention import SlotAttention
 
 __all__ = [
     "MLP",
+    "AdaptiveAttentionLayer",
     "CrossAttentionLayer",
     "DABDecoder",
     "DETRDecoder",

@@ -126,6 +126,8 @@ class GlobalTokenEncoder(DETREncoder):
         dropout: Dropout of attention weights, in the FFN and before the residuals.
         activation: Activation inside the FFN.
         token_is_key: Whether clips attend to the global token (QD-DETR) or not (released MESM).
+        adds_token: Whether the encoded global token is added to the encoded clips and context (CG-DETR).
+        learned_token: Whether there is a learned global token, for aligners that give none.
     """
 
     def __init__(
@@ -137,19 +139,33 @@ class GlobalTokenEncoder(DETREncoder):
         dropout: float = 0.1,
         activation: Activation = "prelu",
         token_is_key: bool = False,
+        adds_token: bool = False,
+        learned_token: bool = True,
     ) -> None:
         super().__init__(dims, heads, ffn_dims, num_layers, dropout, activation)
         self.token_is_key = token_is_key
-        self.global_token = nn.Parameter(torch.randn(dims))
+        self.adds_token = adds_token
+        self.global_token = nn.Parameter(torch.randn(dims)) if learned_token else None
         self.global_position = nn.Parameter(torch.randn(dims))
 
     def forward(
         self, x: Tensor, position: Tensor, mask: Tensor, token: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Encodes aligned clips; see `DETREncoder.forward`. The global token that is returned is never None."""
+        """Encodes aligned clips; see `DETREncoder.forward`. The global token that is returned is never None.
+
+        Raises:
+            ValueError: There is neither a given nor a learned global token.
+        """
         pairs = x.shape[0]
-        first = self.global_token.expand(pairs, 1, -1) if token is None else token[:, None]
-        x = torch.cat((first, x), dim=1)
+        if token is None:
+            if self.global_token is None:
+                raise ValueError(
+                    "GlobalTokenEncoder has learned_token=False, but the aligner gave no token; an aligner whose "
+                    "gives_token is True must always return one"
+                )
+            token = self.global_token.expand(pairs, -1)
+        x = torch.cat((token[:, None], x), dim=1)
         position = torch.cat((self.global_position.expand(pairs, 1, -1), position), dim=1)
         x, _ = super().forward(x, position, F.pad(mask, (1, 0), value=self.token_is_key))
-        return x[:, 1:], x[:, 0]
+        x, token = x[:, 1:], x[:, 0]
+        return x + token[:, None] if self.adds_token else x, token

@@ -11,8 +11,9 @@ import torch
 from mesm_plugin.models.grounders import DETRGrounder
 from mesm_plugin.registry import MODELS
 
-GROUNDERS = ["MomentDETR", "QDDETR"]
+GROUNDERS = ["CGDETR", "MomentDETR", "QDDETR"]
 ALIGNERS: dict[str, dict[str, Any]] = {
+    "CGDETRAligner": {"num_dummies": 3, "num_prompts": 4},
     "ConcatAligner": {},
     "CrossAttentionAligner": {},
     "MESMAligner": {"frame_word": {"num_word_classes": 21}},

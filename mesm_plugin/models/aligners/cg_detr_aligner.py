@@ -151,6 +151,7 @@ class CGDETRAligner(BaseAligner):
         chosen = torch.einsum("pk,pkd->pd", best, self.prompts[index].to(best.dtype))
         token = (chosen + context.index_select(0, pair_video))[:, None]
         for layer in self.layers:
+            assert isinstance(layer, AdaptiveAttentionLayer)
             token = layer.without_keys(token)
         return token[:, 0]
 

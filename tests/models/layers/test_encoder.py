@@ -57,3 +57,22 @@ def test_activations() -> None:
     assert isinstance(GlobalTokenEncoder(**SIZES).layers[0].activation, torch.nn.PReLU)
     with pytest.raises(ValueError, match='activation must be "prelu" or "relu", got \'gelu\''):
         DETREncoder(**SIZES, activation="gelu")  # type: ignore[arg-type]
+
+
+def test_the_global_token_is_added_where_asked_for() -> None:
+    x, position = sequences()
+    encoder = GlobalTokenEncoder(**SIZES)
+    encoded, token = encoder(x, position, MASK)
+    encoder.adds_token = True
+    added, same = encoder(x, position, MASK)
+    torch.testing.assert_close(added, encoded + token[:, None])
+    torch.testing.assert_close(same, token)
+
+
+def test_without_a_learned_token_one_must_be_given() -> None:
+    encoder = GlobalTokenEncoder(**SIZES, learned_token=False)
+    x, position = sequences()
+    assert "global_token" not in dict(encoder.named_parameters())
+    encoder(x, position, MASK, torch.zeros(2, 8))
+    with pytest.raises(ValueError, match="has learned_token=False, but the aligner gave no token"):
+        encoder(x, position, MASK)

@@ -16,6 +16,7 @@ from mesm_plugin.losses.saliency_loss import (
     SaliencyLoss,
 )
 from mesm_plugin.losses.span_loss import SpanGIoULoss, SpanL1Loss
+from mesm_plugin.losses.video_sentence_loss import VideoSentenceLoss
 
 __all__ = [
     "AttentionDistillationLoss",
@@ -32,4 +33,5 @@ __all__ = [
     "SaliencyLoss",
     "SpanGIoULoss",
     "SpanL1Loss",
+    "VideoSentenceLoss",
 ]

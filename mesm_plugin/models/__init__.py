@@ -13,6 +13,7 @@ from mesm_plugin.models.aligners import (
     FrameWordEnhancer,
     MESMAligner,
     SegmentSentenceEnhancer,
+    UVCOMAligner,
 )
 from mesm_plugin.models.heads import GlobalTokenSaliencyHead, MLPSaliencyHead, MomentHead
 from mesm_plugin.models.layers import DABDecoder, DETRDecoder, DETREncoder, EventDecoder, GlobalTokenEncoder
@@ -36,4 +37,5 @@ __all__ = [
     "MomentHead",
     "MomentMatcher",
     "SegmentSentenceEnhancer",
+    "UVCOMAligner",
 ]

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mesm_plugin.models.aligners.base_aligner import AlignerOutput, BaseAligner
-from mesm_plugin.models.aligners.segment_sentence_enhancer import masked_mean
-from mesm_plugin.models.layers import AdaptiveAttentionLayer, DETREncoder
+from mesm_plugin.models.layers import AdaptiveAttentionLayer, DETREncoder, masked_mean
 from mesm_plugin.registry import MODELS
 
 DEFAULTS: Mapping[str, Any] = MappingProxyType({})

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from mesm_plugin.kernels import Backend
 from mesm_plugin.models.aligners.base_aligner import AlignerOutput, BaseAligner
-from mesm_plugin.models.aligners.segment_sentence_enhancer import masked_mean
-from mesm_plugin.models.layers import LearnedWordPosition, cross_attention_stack
+from mesm_plugin.models.layers import LearnedWordPosition, cross_attention_stack, masked_mean
 from mesm_plugin.registry import MODELS
 
 DEFAULTS: Mapping[str, Any] = MappingProxyType({})

@@ -6,10 +6,12 @@ from mesm_plugin.models.grounders.detr_grounder import DETRGrounder, EncodedPair
 from mesm_plugin.models.grounders.eatr import EaTR
 from mesm_plugin.models.grounders.moment_detr import MomentDETR
 from mesm_plugin.models.grounders.qd_detr import QDDETR
+from mesm_plugin.models.grounders.uvcom import UVCOM
 
 __all__ = [
     "CGDETR",
     "QDDETR",
+    "UVCOM",
     "DETRGrounder",
     "EaTR",
     "EncodedPairs",

@@ -159,6 +159,9 @@ class DABDecoder(nn.Module):
         dropout: Dropout of attention weights, in the FFN and before the residuals.
         anchors: What the learned spans start from: "even" = centres spread evenly over the video, a quarter of it wide;
             "normal" = logits drawn from a standard normal distribution (released code).
+        learned_state: Whether the states of the object queries start from learned vectors (UVCOM) instead of zeros.
+        refined_anchors: Whether the anchors that are returned are those that each layer leaves (UVCOM), instead of
+            those that it starts from.
 
     Raises:
         ValueError: `anchors` has an unknown value.
@@ -173,14 +176,18 @@ class DABDecoder(nn.Module):
         num_queries: int = 10,
         dropout: float = 0.1,
         anchors: Literal["even", "normal"] = "even",
+        learned_state: bool = False,
+        refined_anchors: bool = False,
     ) -> None:
         super().__init__()
         if anchors not in ("even", "normal"):
             raise ValueError(f'anchors must be "even" or "normal", got {anchors!r}')
         self.dims = dims
+        self.refined_anchors = refined_anchors
         self.layers = nn.ModuleList(
             DABDecoderLayer(dims, heads, ffn_dims, dropout, is_first=i == 0) for i in range(num_layers)
         )
+        self.initial_state = nn.Parameter(torch.empty(num_queries, dims)) if learned_state else None
         self.norm = nn.LayerNorm(dims)
         self.position_head = MLP(dims, dims, dims, 2)
         self.sine_scale = MLP(dims, dims, dims, 2)
@@ -199,7 +206,12 @@ class DABDecoder(nn.Module):
         self.anchors = nn.Parameter(logits)
 
     def forward(
-        self, clips: Tensor, clips_position: Tensor, position_index: Tensor | None, mask: Tensor
+        self,
+        clips: Tensor,
+        clips_position: Tensor,
+        position_index: Tensor | None,
+        mask: Tensor,
+        state: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Decodes encoded clips.
 
@@ -209,14 +221,18 @@ class DABDecoder(nn.Module):
             position_index: (Q,) item of `clips_position` for each query, its video; None where they correspond one to
                 one.
             mask: (Q, L) bool, True = valid.
+            state: (Q, D) added to what the states of a query start from, or None.
 
         Returns:
-            The states (layers, Q, N, D) and the anchors that each layer starts from (layers, Q, N, 2), normalised
-            centre and width.
+            The states (layers, Q, N, D) and the anchors that each layer starts from or leaves (layers, Q, N, 2),
+            normalised centre and width.
         """
         anchor = self.anchors.sigmoid().expand(clips.shape[0], -1, -1)
-        state = clips.new_zeros(*anchor.shape[:2], self.dims)
-        states, anchors = [], [anchor]
+        start = clips.new_zeros(*anchor.shape[:2], self.dims)
+        if self.initial_state is not None:
+            start = start + self.initial_state
+        state = start if state is None else start + state[:, None]
+        states, anchors = [], [] if self.refined_anchors else [anchor]
         for i, layer in enumerate(self.layers):
             sine = anchor_position(anchor, self.dims)
             position = self.position_head(sine)
@@ -225,7 +241,7 @@ class DABDecoder(nn.Module):
             sine = sine * (self.width_head(state).sigmoid() / anchor[..., 1:])
             state = layer(state, position, sine, clips, clips_position, position_index, mask)
             states.append(self.norm(state))
-            if i + 1 < len(self.layers):
+            if len(anchors) < len(self.layers):
                 refined = (self.refinement_head(state) + inverse_sigmoid(anchor)).sigmoid()
                 anchors.append(refined)
                 anchor = refined.detach()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mesm_plugin.engine.safe_load import allow_checkpoint_classes
 
 SHOWN = 3
-OF_AUTHORS = "; mesm_plugin.converters.released_mesm.convert_checkpoint converts files of the authors (docs/data.md)"
+OF_AUTHORS = "; mesm_plugin.converters converts files of the authors and of other grounders (docs/data.md)"
 
 
 class CheckpointError(ValueError):

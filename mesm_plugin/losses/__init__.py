@@ -1,9 +1,13 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Losses of video grounding."""
 
+from mesm_plugin.losses.attention_distillation_loss import AttentionDistillationLoss
+from mesm_plugin.losses.attention_saliency_loss import AttentionSaliencyLoss
 from mesm_plugin.losses.iou_contrastive_loss import IoUContrastiveLoss
 from mesm_plugin.losses.label_loss import LabelLoss
 from mesm_plugin.losses.masked_word_loss import MaskedWordLoss
+from mesm_plugin.losses.moment_sentence_loss import MomentSentenceLoss
+from mesm_plugin.losses.orthogonality_loss import OrthogonalityLoss
 from mesm_plugin.losses.saliency_loss import (
     ClipBCELoss,
     NegativePairLoss,
@@ -12,16 +16,22 @@ from mesm_plugin.losses.saliency_loss import (
     SaliencyLoss,
 )
 from mesm_plugin.losses.span_loss import SpanGIoULoss, SpanL1Loss
+from mesm_plugin.losses.video_sentence_loss import VideoSentenceLoss
 
 __all__ = [
+    "AttentionDistillationLoss",
+    "AttentionSaliencyLoss",
     "ClipBCELoss",
     "IoUContrastiveLoss",
     "LabelLoss",
     "MaskedWordLoss",
+    "MomentSentenceLoss",
     "NegativePairLoss",
+    "OrthogonalityLoss",
     "RankContrastiveLoss",
     "SaliencyHingeLoss",
     "SaliencyLoss",
     "SpanGIoULoss",
     "SpanL1Loss",
+    "VideoSentenceLoss",
 ]

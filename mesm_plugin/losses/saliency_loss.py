@@ -17,6 +17,9 @@ class SaliencyLoss(nn.Module):
         loss_weight: Weight of the loss (lambda_enc of Eq. 8).
     """
 
+    uses_negative_pairs: bool = False
+    """Whether the loss reads the scores of negative pairs."""
+
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
         self.loss_weight = loss_weight
@@ -53,17 +56,26 @@ class ClipBCELoss(SaliencyLoss):
 
 @MODELS.register_module()
 class RankContrastiveLoss(SaliencyLoss):
-    """Contrasts clips at or above each saliency level with all clips, negative pair included (QD-DETR).
+    """Contrasts clips at or above each saliency level with all clips of the video (QD-DETR).
 
     Args:
         loss_weight: Weight of the loss.
         tau: Temperature.
         num_levels: Levels 1 to `num_levels` of the graded saliency.
         divisor: What the sum over the levels is divided by.
+        negative_pairs: Whether the clips of the negative pair count among the others (not in TR-DETR).
     """
 
-    def __init__(self, loss_weight: float = 1.0, tau: float = 0.5, num_levels: int = 11, divisor: float = 12.0) -> None:
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        tau: float = 0.5,
+        num_levels: int = 11,
+        divisor: float = 12.0,
+        negative_pairs: bool = True,
+    ) -> None:
         super().__init__(loss_weight)
+        self.uses_negative_pairs = negative_pairs
         self.tau = tau
         self.num_levels = num_levels
         self.divisor = divisor
@@ -73,7 +85,7 @@ class RankContrastiveLoss(SaliencyLoss):
     ) -> Tensor:
         """See `SaliencyLoss.forward`; reads `saliency`."""
         labels = batch["saliency"].to(scores.dtype).masked_fill(~mask, 0.0)
-        if negative_scores is not None:
+        if negative_scores is not None and self.uses_negative_pairs:
             scores = torch.cat((scores, negative_scores), dim=1)
             mask = torch.cat((mask, mask), dim=1)
         logits = scores.masked_fill(~mask, -1e3) / self.tau
@@ -90,6 +102,8 @@ class RankContrastiveLoss(SaliencyLoss):
 @MODELS.register_module()
 class NegativePairLoss(SaliencyLoss):
     """-log(1 - sigmoid(score)) of the clips of negative pairs, summed per video (QD-DETR); 0 without such pairs."""
+
+    uses_negative_pairs = True
 
     def forward(
         self, scores: Tensor, negative_scores: Tensor | None, mask: Tensor, batch: Mapping[str, Tensor]

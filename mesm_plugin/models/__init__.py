@@ -7,18 +7,28 @@ The grounders are not imported here: their base class is slow to import, and the
 from mesm_plugin.models.aligners import (
     AlignerOutput,
     BaseAligner,
+    CGDETRAligner,
+    ConcatAligner,
+    CrossAttentionAligner,
     FrameWordEnhancer,
     MESMAligner,
     SegmentSentenceEnhancer,
+    UVCOMAligner,
 )
 from mesm_plugin.models.heads import GlobalTokenSaliencyHead, MLPSaliencyHead, MomentHead
-from mesm_plugin.models.layers import DABDecoder, GlobalTokenEncoder
+from mesm_plugin.models.layers import DABDecoder, DETRDecoder, DETREncoder, EventDecoder, GlobalTokenEncoder
 from mesm_plugin.models.matcher import MomentMatcher
 
 __all__ = [
     "AlignerOutput",
     "BaseAligner",
+    "CGDETRAligner",
+    "ConcatAligner",
+    "CrossAttentionAligner",
     "DABDecoder",
+    "DETRDecoder",
+    "DETREncoder",
+    "EventDecoder",
     "FrameWordEnhancer",
     "GlobalTokenEncoder",
     "GlobalTokenSaliencyHead",
@@ -27,4 +37,5 @@ __all__ = [
     "MomentHead",
     "MomentMatcher",
     "SegmentSentenceEnhancer",
+    "UVCOMAligner",
 ]

@@ -9,44 +9,70 @@ from mesm_plugin.registry import MODELS
 from mesm_plugin.structures import cxw_to_xx, span_giou, xx_to_cxw
 
 MAX_SUBSET_MOMENTS = 8
-"""The dynamic programme keeps 2 ** M numbers a query; beyond this, SciPy is quicker."""
+"""The dynamic programme keeps 2 ** M numbers a query; beyond this, another one does it, or SciPy."""
+MAX_SUBSET_SPANS = 12
+"""The other one keeps 2 ** N numbers, and takes longer than SciPy on a CPU."""
 
 
-def assign_by_subsets(cost: Tensor) -> Tensor:
-    """Assigns each moment an object query of its own at the least total cost, without leaving the device.
+def assign_by_subsets(cost: Tensor, size: Tensor | None = None) -> Tensor:
+    """Assigns columns rows of their own at the least total cost, without leaving the device.
 
-    A dynamic programme over the object queries: after each, the best cost of every subset of moments is known. It
-    takes N * M batched steps over 2 ** M subsets.
+    A dynamic programme over the rows: after each, the best cost of every subset of columns is known. It takes R batched
+    steps over 2 ** C subsets.
 
     Args:
-        cost: (Q, N, M) finite costs, M <= N.
+        cost: (Q, R, C); infinite = never.
+        size: (Q,) how many columns get a row, those that it is cheapest for; None = all, C <= R.
 
     Returns:
-        (Q, M) int64 object query of each moment.
+        (Q, C) int64 row of each column, -1 for a column without.
     """
-    queries, num_spans, num_moments = cost.shape
-    if num_moments == 1:
+    queries, num_rows, num_columns = cost.shape
+    if num_columns == 1 and size is None:
         return cost[:, :, 0].argmin(dim=1, keepdim=True)
-    subsets = torch.arange(2**num_moments, device=cost.device)
-    best = torch.where(subsets == 0, 0.0, torch.inf).to(cost.dtype).expand(queries, -1)
+    subsets = torch.arange(2**num_columns, device=cost.device)
+    bits = 1 << torch.arange(num_columns, device=cost.device)[:, None]
+    lacks = subsets & bits == 0
+    without = (subsets & ~bits).flatten()
+    costs = cost.permute(1, 2, 0)
+    # Queries come last, so that picking subsets copies whole rows.
+    best = torch.where(subsets == 0, 0.0, torch.inf).to(cost.dtype)[:, None].expand(-1, queries)
     choices = []
-    for n in range(num_spans):
-        # Option 0: object query n stays free. Option 1 + m: it takes moment m, which the subset then contains.
-        options = [best]
-        for m in range(num_moments):
-            contains = (subsets >> m) & 1 == 1
-            without = best.index_select(1, subsets & ~(1 << m))
-            options.append(torch.where(contains, without + cost[:, n, m, None], torch.inf))
-        best, choice = torch.stack(options).min(dim=0)
+    for row in range(num_rows):
+        # A row goes to one of the columns that the subset contains, or (choice C) to none.
+        given = best.index_select(0, without).unflatten(0, lacks.shape) + costs[row, :, None]
+        options = torch.cat((given.masked_fill(lacks[..., None], torch.inf), best[None]))
+        best, choice = options.min(dim=0)
         choices.append(choice)
-    assignment = cost.new_zeros((queries, num_moments), dtype=torch.int64)
-    moments = torch.arange(num_moments, device=cost.device)
-    subset = torch.full((queries, 1), 2**num_moments - 1, device=cost.device)
-    for n in range(num_spans - 1, -1, -1):
-        taken = choices[n].gather(1, subset) - 1
-        assignment = torch.where(taken == moments, n, assignment)
-        subset = torch.where(taken >= 0, subset & ~(1 << taken.clamp(min=0)), subset)
-    return assignment
+    if size is None:
+        subset = torch.full((1, queries), 2**num_columns - 1, device=cost.device)
+    else:
+        other_size = (~lacks).sum(dim=0)[:, None] != size
+        subset = best.masked_fill(other_size, torch.inf).argmin(dim=0, keepdim=True)
+    columns = torch.arange(num_columns, device=cost.device)[:, None]
+    assignment = torch.full((num_columns, queries), -1, device=cost.device)
+    for row in range(num_rows - 1, -1, -1):
+        chosen = choices[row].gather(0, subset) == columns
+        assignment = assignment.masked_fill(chosen, row)
+        subset = subset - bits.masked_fill(~chosen, 0).sum(dim=0, keepdim=True)
+    return assignment.T
+
+
+def assign_many(cost: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Assigns more moments than there are object queries, or many, without leaving the device.
+
+    Args:
+        cost: (Q, N, M).
+        mask: (Q, M) bool, True = a moment, False = padding.
+
+    Returns:
+        As `assign_by_scipy`.
+    """
+    moments = torch.arange(cost.shape[2], device=cost.device)
+    by_moment = cost.transpose(1, 2).masked_fill(~mask[..., None], torch.inf)
+    moment_of_span = assign_by_subsets(by_moment, mask.sum(dim=1).clamp(max=cost.shape[1]))
+    taken = moment_of_span[:, None] == moments[:, None]
+    return taken.int().argmax(dim=2), taken.any(dim=2)
 
 
 def assign_by_scipy(cost: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,6 +134,7 @@ class MomentMatcher(nn.Module):
         cost = self.cost_span * distance - self.cost_giou * giou - self.cost_class * probability[..., None]
         num_spans, num_moments = cost.shape[1:]
         if num_moments > min(num_spans, MAX_SUBSET_MOMENTS):
-            return assign_by_scipy(cost, mask)
+            on_device = num_spans <= MAX_SUBSET_SPANS and not cost.is_cpu
+            return assign_many(cost, mask) if on_device else assign_by_scipy(cost, mask)
         # Padding costs nothing wherever it goes, so it does not disturb the moments.
         return assign_by_subsets(cost.masked_fill(~mask[:, None], 0.0)), mask

@@ -118,6 +118,8 @@ def test_config_trains_and_predicts(file: Path, load: Callable[[Path], Config]) 
 @pytest.mark.parametrize("file", RUNS, ids=lambda file: file.stem)
 def test_classes_of_words_fit_the_model(file: Path, load: Callable[[Path], Config]) -> None:
     config = load(file)
+    if config.model.get("aligner", {}).get("type") != "MESMAligner":
+        pytest.skip("the aligner restores no words")
     with DefaultScope.overwrite_default_scope("mesm_plugin"):
         text = Runner.build_dataloader(config.train_dataloader, seed=0).dataset.text
     assert text.num_classes is not None

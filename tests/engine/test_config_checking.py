@@ -33,7 +33,7 @@ def problem_of(option):
             "model.saliency_losses.1.loss_wieght=3",
             "model.saliency_losses.1: NegativePairLoss has no argument 'loss_wieght'; did you mean 'loss_weight'?",
         ),
-        ("model.type=DETRGrouner", "model: there is no model 'DETRGrouner'; did you mean 'DETRGrounder'?"),
+        ("model.type=DETRGrouner", "model: there is no model 'DETRGrouner'; did you mean 'DETRGrounder'"),
         ("train_dataloader.batch_sise=3", "train_dataloader: DataLoader has no argument 'batch_sise'; did you mean"),
         (
             "test_dataloader.dataset.num_video=3",

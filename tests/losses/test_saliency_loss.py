@@ -35,6 +35,14 @@ def test_rank_contrastive_by_hand(negative: torch.Tensor | None) -> None:
     assert loss.item() == pytest.approx(4 * (level1 + level2) / 2 / 12, rel=1e-5)
 
 
+def test_rank_contrastive_can_leave_negative_pairs_out() -> None:
+    loss = RankContrastiveLoss(negative_pairs=False)
+    targets = {"saliency": LABELS}
+    assert loss(SCORES, NEGATIVE, MASK, targets) == RankContrastiveLoss()(SCORES, None, MASK, targets)
+    assert not loss.uses_negative_pairs
+    assert RankContrastiveLoss().uses_negative_pairs
+
+
 def test_negative_pair_by_hand_and_for_large_scores() -> None:
     expected = sum(math.log(1 + math.exp(s)) for s in (0.0, 1.0, 5.0, -1.0, 0.5)) / 2
     assert NegativePairLoss(2.0)(SCORES, NEGATIVE, MASK, {}).item() == pytest.approx(2 * expected)

@@ -4,7 +4,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from mesm_plugin.models import MomentMatcher
-from mesm_plugin.models.matcher import assign_by_scipy, assign_by_subsets
+from mesm_plugin.models.matcher import assign_by_scipy, assign_by_subsets, assign_many
 
 
 def cost_of(cost: torch.Tensor, assignment: torch.Tensor) -> torch.Tensor:
@@ -61,3 +61,22 @@ def test_more_moments_than_the_device_takes(spans: int, moments: int) -> None:
     assert not (matched & ~mask).any()
     for chosen, valid in zip(assignment, matched, strict=True):
         assert len(set(chosen[valid].tolist())) == int(valid.sum())
+
+
+@pytest.mark.parametrize(("spans", "moments"), [(3, 5), (6, 6), (8, 3), (5, 20)])
+def test_many_moments_are_assigned_on_the_device_as_by_scipy(spans: int, moments: int) -> None:
+    torch.manual_seed(spans)
+    cost = torch.randn(40, spans, moments, dtype=torch.float64)
+    mask = torch.rand(40, moments) < torch.linspace(0, 1, 40)[:, None]
+    expected, expected_matched = assign_by_scipy(cost, mask)
+    assignment, matched = assign_many(cost, mask)
+    assert torch.equal(matched, expected_matched)
+    assert torch.equal(assignment[matched], expected[matched])
+    assert matched.sum(dim=1).tolist() == mask.sum(dim=1).clamp(max=spans).tolist()
+
+
+def test_many_moments_on_an_accelerator_stay_there() -> None:
+    shapes = {"logits": (2, 10, 2), "spans": (2, 10, 2), "moments": (2, 30, 2)}
+    inputs = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    assignment, _ = MomentMatcher()(**inputs, mask=torch.empty(2, 30, dtype=torch.bool, device="meta"))
+    assert assignment.shape == (2, 30)

@@ -17,16 +17,58 @@ class AlignerOutput:
         words: (Q, Lw', D) the words that the clips were aligned to.
         words_mask: (Q, Lw') bool, True = valid.
         extra: Tensors that the aligner's own losses or an analysis need.
+        context: (P, Lc, D) tokens that stand behind the clips in encoder and decoder, or None.
+        context_mask: (P, Lc) bool, True = valid; with `context`.
+        context_position: (P, Lc, D) positions of `context`; None = zeros.
+        token: (P, D) global token that the encoder starts from; None = the encoder's own, if it has one.
     """
 
     clips: Tensor
     words: Tensor
     words_mask: Tensor
     extra: dict[str, Tensor] = field(default_factory=dict)
+    context: Tensor | None = None
+    context_mask: Tensor | None = None
+    context_position: Tensor | None = None
+    token: Tensor | None = None
+
+    def check(self, pairs: int, clips: int, dims: int, name: str) -> None:
+        """Checks that encoder and decoder can work with what an aligner returned.
+
+        Args:
+            pairs: P.
+            clips: Lv.
+            dims: D.
+            name: Of the aligner, for messages.
+
+        Raises:
+            ValueError: A tensor is missing or has another shape, with both shapes.
+        """
+
+        def expect(field: str, value: Tensor | None, *shape: int) -> None:
+            if value is None or value.shape != shape:
+                given = None if value is None else tuple(value.shape)
+                raise ValueError(f"{name} returned {field} of shape {given}, expected {shape}")
+
+        expect("clips", self.clips, pairs, clips, dims)
+        if self.context is not None:
+            length = self.context.shape[1] if self.context.dim() == 3 else -1
+            expect("context", self.context, pairs, length, dims)
+            expect("context_mask", self.context_mask, pairs, length)
+            if self.context_position is not None:
+                expect("context_position", self.context_position, pairs, length, dims)
+        if self.token is not None:
+            expect("token", self.token, pairs, dims)
 
 
 class BaseAligner(nn.Module, ABC):
     """Turns the clips of videos and the words of queries into aligned clips per (video, query) pair."""
+
+    uses_negative_pairs: bool = False
+    """Whether the aligner's own losses read negative pairs."""
+
+    gives_token: bool = False
+    """Whether `AlignerOutput.token` is always there, so that an encoder needs no learned one."""
 
     @abstractmethod
     def forward(

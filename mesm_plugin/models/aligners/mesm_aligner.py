@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from mesm_plugin.kernels import Backend
 from mesm_plugin.models.aligners.base_aligner import AlignerOutput, BaseAligner
-from mesm_plugin.models.aligners.segment_sentence_enhancer import masked_mean
-from mesm_plugin.models.layers import CrossAttentionLayer, LearnedWordPosition
+from mesm_plugin.models.layers import LearnedWordPosition, cross_attention_stack, masked_mean
 from mesm_plugin.registry import MODELS
 
 DEFAULTS: Mapping[str, Any] = MappingProxyType({})
@@ -67,13 +66,7 @@ class MESMAligner(BaseAligner):
             self.segment_sentence = build(segment_sentence, "SegmentSentenceEnhancer", **shared)
             self.contrastive_loss = build(contrastive_loss, "IoUContrastiveLoss", **backend)
         self.word_position = LearnedWordPosition(dims, **word_position) if word_position is not None else None
-        self.layers = nn.ModuleList(
-            CrossAttentionLayer(dims, heads, ffn_dims, dropout, kernel_backend=kernel_backend)
-            for _ in range(num_layers)
-        )
-        for parameter in self.layers.parameters():
-            if parameter.dim() > 1:
-                nn.init.xavier_uniform_(parameter)
+        self.layers = cross_attention_stack(num_layers, dims, heads, ffn_dims, dropout, kernel_backend)
 
     def forward(
         self,

@@ -9,14 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mesm_plugin.kernels import Backend
-from mesm_plugin.models.layers import CrossAttentionLayer
+from mesm_plugin.models.layers import CrossAttentionLayer, masked_mean
 from mesm_plugin.registry import MODELS
-
-
-def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean of x (B, L, D) over the positions where mask (B, L) is True; zeros where there are none."""
-    weights = mask.to(x.dtype)
-    return torch.einsum("bld,bl->bd", x, weights) / weights.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 @MODELS.register_module()

@@ -1,9 +1,11 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """The grounder: projections, aligner, encoder, decoder, heads and losses, each chosen by config."""
 
+import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,50 @@ from mesm_plugin.registry import MODELS
 from mesm_plugin.structures import GroundingDataSample, cxw_to_xx
 
 Config = Mapping[str, Any]
+DEFAULTS: Config = MappingProxyType({})
+
+
+@dataclass
+class ProjectedFeatures:
+    """The features of a batch in the common space, each once.
+
+    Attributes:
+        clips: (V, Lv, D).
+        clips_position: (V, Lv, D).
+        clips_mask: (V, Lv) bool, True = valid.
+        words: (Q, Lw, D).
+        words_mask: (Q, Lw) bool, True = valid.
+    """
+
+    clips: Tensor
+    clips_position: Tensor
+    clips_mask: Tensor
+    words: Tensor
+    words_mask: Tensor
+
+
+@dataclass
+class EncodedPairs:
+    """What the encoder made of the aligned pairs; the first Q of the P pairs are the positive ones.
+
+    Attributes:
+        memory: (P, L, D), Lv clips, then the aligner's context where there is any.
+        position: (P, L, D).
+        mask: (P, L) bool, True = valid.
+        num_clips: Lv.
+        token: (P, D) global token, or None from an encoder without one.
+    """
+
+    memory: Tensor
+    position: Tensor
+    mask: Tensor
+    num_clips: int
+    token: Tensor | None
+
+    @property
+    def clips(self) -> Tensor:
+        """(P, Lv, D) encoded clips."""
+        return self.memory[:, : self.num_clips]
 
 
 @dataclass
@@ -28,13 +74,19 @@ class GrounderOutput:
         logits: (layers, Q, N, 2), foreground first; the last decoder layer comes last.
         spans: (layers, Q, N, 2) normalised centre and width.
         saliency: (P, Lv) logits of the clips; the first Q rows are those of the positive pairs.
+        projected: What the aligner was given.
         aligned: What the aligner returned.
+        encoded: What the encoder returned.
+        extra: Tensors that a grounder's own losses need.
     """
 
     logits: Tensor
     spans: Tensor
     saliency: Tensor
+    projected: ProjectedFeatures
     aligned: AlignerOutput
+    encoded: EncodedPairs
+    extra: dict[str, Tensor] = field(default_factory=dict)
 
 
 @MODELS.register_module()
@@ -42,20 +94,26 @@ class DETRGrounder(BaseModel):
     """DETR-style video grounder with an exchangeable aligner (MESM, Fig. 2).
 
     Projections, positions and what is common to the queries of a video are computed once per video, text once per
-    query, alignment and encoding once per (video, query) pair, and moments for the positive pairs only.
+    query, alignment and encoding once per (video, query) pair, and moments for the positive pairs only. Negative pairs
+    pass through the network only if the aligner or a loss of clip scores uses them.
+
+    Each part is a config. One without `type` adds arguments to the part that the class has by default
+    (`default_parts`); one with `type` replaces it. Parts that take `dims`, `heads`, `ffn_dims` or `dropout` get the
+    grounder's; an encoder that takes `learned_token` is told whether the aligner gives no token.
 
     Args:
         video_dims: Dv, channels of the clip features, the two temporal endpoint channels included.
         text_dims: Dt, channels of the word features.
-        aligner: Config of the aligner; built with `dims`, `heads`, `ffn_dims` and `dropout` as defaults.
-        encoder: Config of the encoder, built with the same defaults.
-        decoder: Config of the decoder, built with the same defaults.
-        saliency_head: Config of the head that scores clips, built with `dims`.
+        aligner: Config of the aligner.
+        encoder: Config of the encoder.
+        decoder: Config of the decoder.
+        saliency_head: Config of the head that scores clips.
         matcher: Config of the matcher.
         span_loss: Config of the loss of span coordinates.
         giou_loss: Config of the loss of span overlap.
         label_loss: Config of the foreground loss.
-        saliency_losses: Configs of the losses of clip scores; empty = no encoder loss (Table 5).
+        saliency_losses: Configs of the losses of clip scores, each with its `type`; empty = no encoder loss (Table 5),
+            None = those that the class has by default.
         post_process: Arguments of `MomentPostProcess`.
         dims: D.
         heads: Attention heads.
@@ -66,22 +124,40 @@ class DETRGrounder(BaseModel):
         auxiliary_loss: Whether the earlier decoder layers have losses too.
         data_preprocessor: Config of MMEngine's data preprocessor.
         init_cfg: MMEngine's initialisation config.
+
+    Raises:
+        ValueError: A part is configured with another `dims` than the grounder.
     """
+
+    default_parts: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {
+            "aligner": {"type": "MESMAligner"},
+            "encoder": {"type": "GlobalTokenEncoder"},
+            "decoder": {"type": "DABDecoder"},
+            "saliency_head": {"type": "GlobalTokenSaliencyHead"},
+            "matcher": {"type": "MomentMatcher"},
+            "span_loss": {"type": "SpanL1Loss"},
+            "giou_loss": {"type": "SpanGIoULoss"},
+            "label_loss": {"type": "LabelLoss"},
+            "saliency_losses": ({"type": "RankContrastiveLoss"}, {"type": "NegativePairLoss"}),
+        }
+    )
+    """Config of each part that a config does not set."""
 
     def __init__(
         self,
         video_dims: int,
         text_dims: int,
-        aligner: Config,
-        encoder: Config,
-        decoder: Config,
-        saliency_head: Config,
-        matcher: Config,
-        span_loss: Config,
-        giou_loss: Config,
-        label_loss: Config,
-        saliency_losses: Sequence[Config],
-        post_process: Config,
+        aligner: Config = DEFAULTS,
+        encoder: Config = DEFAULTS,
+        decoder: Config = DEFAULTS,
+        saliency_head: Config = DEFAULTS,
+        matcher: Config = DEFAULTS,
+        span_loss: Config = DEFAULTS,
+        giou_loss: Config = DEFAULTS,
+        label_loss: Config = DEFAULTS,
+        saliency_losses: Sequence[Config] | None = None,
+        post_process: Config = DEFAULTS,
         dims: int = 256,
         heads: int = 8,
         ffn_dims: int = 1024,
@@ -93,20 +169,30 @@ class DETRGrounder(BaseModel):
         init_cfg: Config | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        shared = {"dims": dims, "heads": heads, "ffn_dims": ffn_dims, "dropout": dropout}
+        shared: dict[str, Any] = {"dims": dims, "heads": heads, "ffn_dims": ffn_dims, "dropout": dropout}
+
+        def build(part: str, config: Config) -> Any:
+            return build_part(part, config if "type" in config else {**self.default_parts[part], **config}, shared)
+
         self.dims = dims
         self.video_projection = InputProjection(video_dims, dims, projection_layers, projection_dropout, "clip")
         self.text_projection = InputProjection(text_dims, dims, projection_layers, projection_dropout, "word")
-        self.aligner = MODELS.build(dict(aligner), default_args=shared)
-        self.encoder = MODELS.build(dict(encoder), default_args=shared)
-        self.decoder = MODELS.build(dict(decoder), default_args=shared)
+        self.aligner = build("aligner", aligner)
+        shared["learned_token"] = not getattr(self.aligner, "gives_token", False)
+        self.encoder = build("encoder", encoder)
+        self.decoder = build("decoder", decoder)
         self.moment_head = MomentHead(dims)
-        self.saliency_head = MODELS.build(dict(saliency_head), default_args={"dims": dims})
-        self.matcher = MODELS.build(dict(matcher))
-        self.span_loss = MODELS.build(dict(span_loss))
-        self.giou_loss = MODELS.build(dict(giou_loss))
-        self.label_loss = MODELS.build(dict(label_loss))
+        self.saliency_head = build("saliency_head", saliency_head)
+        self.matcher = build("matcher", matcher)
+        self.span_loss = build("span_loss", span_loss)
+        self.giou_loss = build("giou_loss", giou_loss)
+        self.label_loss = build("label_loss", label_loss)
+        if saliency_losses is None:
+            saliency_losses = self.default_parts["saliency_losses"]
         self.saliency_losses = nn.ModuleList(MODELS.build(dict(config)) for config in saliency_losses)
+        self.uses_negative_pairs = any(
+            getattr(part, "uses_negative_pairs", False) for part in (self.aligner, *self.saliency_losses)
+        )
         self.auxiliary_loss = auxiliary_loss
         self.post_process = MomentPostProcess(**post_process)
 
@@ -139,23 +225,100 @@ class DETRGrounder(BaseModel):
 
     def ground(self, inputs: Mapping[str, Tensor]) -> GrounderOutput:
         """Computes moments and clip scores of a batch."""
-        video_mask, query_video, pair_video = inputs["video_mask"], inputs["query_video"], inputs["pair_video"]
-        position = clip_position(video_mask, self.dims)
+        if not self.uses_negative_pairs:
+            queries = len(inputs["query_video"])
+            inputs = {**inputs, **{name: inputs[name][:queries] for name in ("pair_video", "pair_query")}}
+        projected = self.project(inputs)
+        aligned = self.align(projected, inputs)
+        encoded = self.encode(projected, aligned, inputs)
+        extra: dict[str, Tensor] = {}
+        logits, spans = self.decode(projected, aligned, encoded, inputs, extra)
+        saliency = self.saliency_head(encoded.clips, encoded.token)
+        return GrounderOutput(logits, spans, saliency, projected, aligned, encoded, extra)
+
+    def project(self, inputs: Mapping[str, Tensor]) -> ProjectedFeatures:
+        """Brings clips and words into the common space, every video and every query once."""
+        video_mask = inputs["video_mask"]
+        return ProjectedFeatures(
+            clips=self.video_projection(inputs["video"]),
+            clips_position=clip_position(video_mask, self.dims),
+            clips_mask=video_mask,
+            words=self.text_projection(inputs["words"]),
+            words_mask=inputs["words_mask"],
+        )
+
+    def align(self, projected: ProjectedFeatures, inputs: Mapping[str, Tensor]) -> AlignerOutput:
+        """Aligns the clips of each pair to its words.
+
+        Raises:
+            ValueError: The aligner returned tensors of another shape than `AlignerOutput` says.
+        """
         aligned = self.aligner(
-            self.video_projection(inputs["video"]),
-            position,
-            video_mask,
-            self.text_projection(inputs["words"]),
-            inputs["words_mask"],
+            projected.clips,
+            projected.clips_position,
+            projected.clips_mask,
+            projected.words,
+            projected.words_mask,
             inputs,
             project_words=self.text_projection,
         )
-        pair_position, pair_mask = position.index_select(0, pair_video), video_mask.index_select(0, pair_video)
-        encoded, token = self.encoder(aligned.clips, pair_position, pair_mask)
+        aligned.check(len(inputs["pair_video"]), projected.clips.shape[1], self.dims, type(self.aligner).__name__)
+        return aligned
+
+    def encode(
+        self, projected: ProjectedFeatures, aligned: AlignerOutput, inputs: Mapping[str, Tensor]
+    ) -> EncodedPairs:
+        """Encodes the aligned pairs, context included."""
+        pair_video = inputs["pair_video"]
+        memory = aligned.clips
+        num_clips = memory.shape[1]
+        position = projected.clips_position.index_select(0, pair_video)
+        mask = projected.clips_mask.index_select(0, pair_video)
+        if aligned.context is not None and aligned.context_mask is not None:
+            context_position = aligned.context_position
+            if context_position is None:
+                context_position = torch.zeros_like(aligned.context)
+            memory = torch.cat((memory, aligned.context), dim=1)
+            position = torch.cat((position, context_position), dim=1)
+            mask = torch.cat((mask, aligned.context_mask), dim=1)
+        memory, token = self.encoder(memory, position, mask, aligned.token)
+        return EncodedPairs(memory, position, mask, num_clips, token)
+
+    def decode(
+        self,
+        projected: ProjectedFeatures,
+        aligned: AlignerOutput,
+        encoded: EncodedPairs,
+        inputs: Mapping[str, Tensor],
+        extra: dict[str, Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Predicts moments of the positive pairs.
+
+        Args:
+            projected, aligned, encoded, inputs: What the steps before were given and returned.
+            extra: Takes the tensors that a grounder's own losses need.
+
+        Returns:
+            Logits (layers, Q, N, 2), foreground first, and spans (layers, Q, N, 2), normalised centre and width.
+        """
+        return self.moment_head(*self.decoder(*self.decoder_inputs(projected, aligned, encoded, inputs)))
+
+    def decoder_inputs(
+        self,
+        projected: ProjectedFeatures,
+        aligned: AlignerOutput,
+        encoded: EncodedPairs,
+        inputs: Mapping[str, Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        """The arguments that every decoder takes (see `DABDecoder.forward`)."""
+        query_video = inputs["query_video"]
         queries = len(query_video)
-        states, anchors = self.decoder(encoded[:queries], position, query_video, pair_mask[:queries])
-        logits, spans = self.moment_head(states, anchors)
-        return GrounderOutput(logits, spans, self.saliency_head(encoded, token), aligned)
+        # Without context the positions are those of the videos, and the decoder projects them once per video.
+        position: Tensor = projected.clips_position
+        index: Tensor | None = query_video
+        if aligned.context is not None:
+            position, index = encoded.position[:queries], None
+        return encoded.memory[:queries], position, index, encoded.mask[:queries]
 
     def loss(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Computes all weighted losses of a batch; their sum is Eq. 8."""
@@ -208,3 +371,20 @@ class DETRGrounder(BaseModel):
             sample.pred_saliency = [saliency[row, : sample.num_clips].copy() for row in rows]
             begin = rows.stop
         return data_samples
+
+
+def build_part(part: str, config: Config, shared: Mapping[str, Any]) -> Any:
+    """Builds a part of a grounder, with those of the shared arguments that it takes and its config does not set.
+
+    Raises:
+        ValueError: The config sets another `dims` than the grounder's.
+    """
+    if config.get("dims", shared["dims"]) != shared["dims"]:
+        raise ValueError(
+            f"the {part} has dims={config['dims']}, but the grounder has dims={shared['dims']}: leave dims out of the "
+            f"{part}'s config, or set the grounder's"
+        )
+    component = MODELS.get(config["type"]) if isinstance(config["type"], str) else config["type"]
+    # An unknown type is left to the registry, whose message says where it looked.
+    taken = inspect.signature(component).parameters if component is not None else {}
+    return MODELS.build(dict(config), default_args={name: shared[name] for name in shared if name in taken})

@@ -10,7 +10,7 @@ FOREGROUND = 0
 
 
 class MomentHead(nn.Module):
-    """Classifies each object query and moves its anchor (as in QD-DETR).
+    """Classifies each object query and gives it a span, by moving its anchor where it has one (as in QD-DETR).
 
     Args:
         dims: D.
@@ -21,14 +21,17 @@ class MomentHead(nn.Module):
         self.span = MLP(dims, dims, 2, 3)
         self.label = nn.Linear(dims, 2)
 
-    def forward(self, states: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, states: Tensor, anchors: Tensor | None) -> tuple[Tensor, Tensor]:
         """Reads moments off the states.
 
         Args:
             states: (layers, Q, N, D).
-            anchors: (layers, Q, N, 2) normalised centre and width.
+            anchors: (layers, Q, N, 2) normalised centre and width, or None from a decoder without anchors.
 
         Returns:
             Logits (layers, Q, N, 2), foreground first, and spans (layers, Q, N, 2), normalised centre and width.
         """
-        return self.label(states), (self.span(states) + inverse_sigmoid(anchors)).sigmoid()
+        spans = self.span(states)
+        if anchors is not None:
+            spans = spans + inverse_sigmoid(anchors)
+        return self.label(states), spans.sigmoid()

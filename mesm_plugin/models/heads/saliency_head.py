@@ -20,24 +20,34 @@ class GlobalTokenSaliencyHead(nn.Module):
         self.clip_projection = nn.Linear(dims, dims)
         self.token_projection = nn.Linear(dims, dims)
 
-    def forward(self, clips: Tensor, token: Tensor) -> Tensor:
-        """Scores clips (P, Lv, D) by the global token (P, D) of their pair; returns logits (P, Lv)."""
+    def forward(self, clips: Tensor, token: Tensor | None) -> Tensor:
+        """Scores clips (P, Lv, D) by the global token (P, D) of their pair; returns logits (P, Lv).
+
+        Raises:
+            ValueError: The encoder has no global token.
+        """
+        if token is None:
+            raise ValueError(
+                "GlobalTokenSaliencyHead needs a global token: use GlobalTokenEncoder as the encoder, or "
+                "MLPSaliencyHead as the saliency head"
+            )
         scores = self.clip_projection(clips) @ self.token_projection(token)[:, :, None]
         return scores[..., 0] * clips.shape[-1] ** -0.5
 
 
 @MODELS.register_module()
 class MLPSaliencyHead(nn.Module):
-    """A perceptron over each encoded clip (the s of Eq. 6).
+    """A perceptron over each encoded clip (the s of Eq. 6; with one layer that of Moment-DETR).
 
     Args:
         dims: D.
+        num_layers: Linear layers.
     """
 
-    def __init__(self, dims: int = 256) -> None:
+    def __init__(self, dims: int = 256, num_layers: int = 2) -> None:
         super().__init__()
-        self.mlp = MLP(dims, dims, 1, 2)
+        self.mlp = MLP(dims, dims, 1, num_layers)
 
-    def forward(self, clips: Tensor, token: Tensor) -> Tensor:
-        """Scores clips (P, Lv, D), whatever the global token (P, D); returns logits (P, Lv)."""
+    def forward(self, clips: Tensor, token: Tensor | None) -> Tensor:
+        """Scores clips (P, Lv, D), whatever the global token; returns logits (P, Lv)."""
         return self.mlp(clips)[..., 0]

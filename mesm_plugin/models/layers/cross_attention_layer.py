@@ -114,6 +114,19 @@ class CrossAttentionLayer(nn.Module):
         return self.update(x, self.attention(query, key, value, mask, index))
 
 
+def cross_attention_stack(
+    num_layers: int, dims: int, heads: int, ffn_dims: int, dropout: float, kernel_backend: Backend = "auto"
+) -> nn.ModuleList:
+    """Layers of cross-attention one after the other, initialised as in QD-DETR; arguments as `CrossAttentionLayer`."""
+    layers = nn.ModuleList(
+        CrossAttentionLayer(dims, heads, ffn_dims, dropout, kernel_backend=kernel_backend) for _ in range(num_layers)
+    )
+    for parameter in layers.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
+    return layers
+
+
 class TwoWayCrossAttentionLayer(CrossAttentionLayer):
     """Cross-attention whose weights also let words attend to clips (FW-MESM).
 

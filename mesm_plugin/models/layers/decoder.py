@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mesm_plugin.kernels import Dropout
+from mesm_plugin.models.layers.activation import Activation, build_activation
 from mesm_plugin.models.layers.attention import attention
 from mesm_plugin.models.layers.mlp import MLP
 from mesm_plugin.models.layers.positions import anchor_position
@@ -24,9 +25,25 @@ class DABDecoderLayer(nn.Module):
 
     In cross-attention content and position are concatenated per head, so that their dot products add up. Only the first
     layer also adds projected positions to the contents.
+
+    Args:
+        dims: D.
+        heads: Attention heads.
+        ffn_dims: Channels inside the FFN.
+        dropout: Dropout of attention weights, in the FFN and before the residuals.
+        is_first: Whether the layer is the first of its decoder.
+        activation: Activation inside the FFN.
     """
 
-    def __init__(self, dims: int, heads: int, ffn_dims: int, dropout: float, is_first: bool) -> None:
+    def __init__(
+        self,
+        dims: int,
+        heads: int,
+        ffn_dims: int,
+        dropout: float,
+        is_first: bool,
+        activation: Activation = "prelu",
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.attention_dropout = dropout
@@ -46,7 +63,7 @@ class DABDecoderLayer(nn.Module):
         self.cross_out = nn.Linear(dims, dims)
         self.norm2 = nn.LayerNorm(dims)
         self.linear1 = nn.Linear(dims, ffn_dims)
-        self.activation = nn.PReLU()
+        self.activation = build_activation(activation)
         self.linear2 = nn.Linear(ffn_dims, dims)
         self.norm3 = nn.LayerNorm(dims)
         self.dropout = Dropout(dropout)
@@ -66,7 +83,7 @@ class DABDecoderLayer(nn.Module):
         state_sine: Tensor,
         clips: Tensor,
         clips_position: Tensor,
-        query_video: Tensor,
+        position_index: Tensor | None,
         mask: Tensor,
     ) -> Tensor:
         """Refines the states of the object queries.
@@ -75,35 +92,56 @@ class DABDecoderLayer(nn.Module):
             state: (Q, N, D) states of the object queries.
             state_position: (Q, N, D) positions made from their anchors.
             state_sine: (Q, N, D) sine encoding of the anchors, modulated.
-            clips: (Q, Lv, D) encoded clips.
-            clips_position: (V, Lv, D).
-            query_video: (Q,) video of each query.
-            mask: (Q, Lv) bool, True = valid clip.
+            clips: (Q, L, D) encoded clips.
+            clips_position: (V, L, D).
+            position_index: (Q,) item of `clips_position` for each query, or None.
+            mask: (Q, L) bool, True = valid clip.
 
         Returns:
             (Q, N, D).
         """
+        state = self.attend_to_states(state, state_position)
+        state = self.attend_to_clips(state, state_position, state_sine, clips, clips_position, position_index, mask)
+        return self.feed_forward(state)
+
+    def attend_to_states(self, state: Tensor, state_position: Tensor) -> Tensor:
+        """Self-attention of the object queries; arguments and result as `forward`."""
         query = self.self_query_content(state) + self.self_query_position(state_position)
         key = self.self_key_content(state) + self.self_key_position(state_position)
         attended = self._attend(
             self._split_heads(query),
             self._split_heads(key),
             self._split_heads(self.self_value(state)),
-            mask.new_ones(state.shape[:2]),
+            torch.ones(state.shape[:2], dtype=torch.bool, device=state.device),
         )
-        state = self.norm1(state + self.dropout(self.self_out(attended)))
+        return self.norm1(state + self.dropout(self.self_out(attended)))
 
+    def attend_to_clips(
+        self,
+        state: Tensor,
+        state_position: Tensor,
+        state_sine: Tensor,
+        clips: Tensor,
+        clips_position: Tensor,
+        position_index: Tensor | None,
+        mask: Tensor,
+    ) -> Tensor:
+        """Cross-attention of the object queries to the clips; arguments and result as `forward`."""
         query = self.cross_query_content(state)
         key = self.cross_key_content(clips)
-        key_position = self.cross_key_position(clips_position).index_select(0, query_video)
+        key_position = self.cross_key_position(clips_position)
+        if position_index is not None:
+            key_position = key_position.index_select(0, position_index)
         if self.cross_query_position is not None:
             query = query + self.cross_query_position(state_position)
             key = key + key_position
         query = torch.cat((self._split_heads(query), self._split_heads(self.cross_query_sine(state_sine))), dim=-1)
         key = torch.cat((self._split_heads(key), self._split_heads(key_position)), dim=-1)
         attended = self._attend(query, key, self._split_heads(self.cross_value(clips)), mask)
-        state = self.norm2(state + self.dropout(self.cross_out(attended)))
+        return self.norm2(state + self.dropout(self.cross_out(attended)))
 
+    def feed_forward(self, state: Tensor) -> Tensor:
+        """FFN over the states (Q, N, D)."""
         hidden = self.dropout(self.activation(self.linear1(state)))
         return self.norm3(state + self.dropout(self.linear2(hidden)))
 
@@ -121,6 +159,9 @@ class DABDecoder(nn.Module):
         dropout: Dropout of attention weights, in the FFN and before the residuals.
         anchors: What the learned spans start from: "even" = centres spread evenly over the video, a quarter of it wide;
             "normal" = logits drawn from a standard normal distribution (released code).
+        learned_state: Whether the states of the object queries start from learned vectors (UVCOM) instead of zeros.
+        refined_anchors: Whether the anchors that are returned are those that each layer leaves (UVCOM), instead of
+            those that it starts from.
 
     Raises:
         ValueError: `anchors` has an unknown value.
@@ -135,14 +176,18 @@ class DABDecoder(nn.Module):
         num_queries: int = 10,
         dropout: float = 0.1,
         anchors: Literal["even", "normal"] = "even",
+        learned_state: bool = False,
+        refined_anchors: bool = False,
     ) -> None:
         super().__init__()
         if anchors not in ("even", "normal"):
             raise ValueError(f'anchors must be "even" or "normal", got {anchors!r}')
         self.dims = dims
+        self.refined_anchors = refined_anchors
         self.layers = nn.ModuleList(
             DABDecoderLayer(dims, heads, ffn_dims, dropout, is_first=i == 0) for i in range(num_layers)
         )
+        self.initial_state = nn.Parameter(torch.empty(num_queries, dims)) if learned_state else None
         self.norm = nn.LayerNorm(dims)
         self.position_head = MLP(dims, dims, dims, 2)
         self.sine_scale = MLP(dims, dims, dims, 2)
@@ -161,32 +206,42 @@ class DABDecoder(nn.Module):
         self.anchors = nn.Parameter(logits)
 
     def forward(
-        self, clips: Tensor, clips_position: Tensor, query_video: Tensor, mask: Tensor
+        self,
+        clips: Tensor,
+        clips_position: Tensor,
+        position_index: Tensor | None,
+        mask: Tensor,
+        state: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Decodes encoded clips.
 
         Args:
-            clips: (Q, Lv, D) encoded clips of the positive pairs.
-            clips_position: (V, Lv, D).
-            query_video: (Q,) video of each query.
-            mask: (Q, Lv) bool, True = valid clip.
+            clips: (Q, L, D) encoded clips of the positive pairs, and encoded context where there is any.
+            clips_position: (V, L, D).
+            position_index: (Q,) item of `clips_position` for each query, its video; None where they correspond one to
+                one.
+            mask: (Q, L) bool, True = valid.
+            state: (Q, D) added to what the states of a query start from, or None.
 
         Returns:
-            The states (layers, Q, N, D) and the anchors that each layer starts from (layers, Q, N, 2), normalised
-            centre and width.
+            The states (layers, Q, N, D) and the anchors that each layer starts from or leaves (layers, Q, N, 2),
+            normalised centre and width.
         """
         anchor = self.anchors.sigmoid().expand(clips.shape[0], -1, -1)
-        state = clips.new_zeros(*anchor.shape[:2], self.dims)
-        states, anchors = [], [anchor]
+        start = clips.new_zeros(*anchor.shape[:2], self.dims)
+        if self.initial_state is not None:
+            start = start + self.initial_state
+        state = start if state is None else start + state[:, None]
+        states, anchors = [], [] if self.refined_anchors else [anchor]
         for i, layer in enumerate(self.layers):
             sine = anchor_position(anchor, self.dims)
             position = self.position_head(sine)
             if i > 0:
                 sine = sine * self.sine_scale(state)
             sine = sine * (self.width_head(state).sigmoid() / anchor[..., 1:])
-            state = layer(state, position, sine, clips, clips_position, query_video, mask)
+            state = layer(state, position, sine, clips, clips_position, position_index, mask)
             states.append(self.norm(state))
-            if i + 1 < len(self.layers):
+            if len(anchors) < len(self.layers):
                 refined = (self.refinement_head(state) + inverse_sigmoid(anchor)).sigmoid()
                 anchors.append(refined)
                 anchor = refined.detach()

@@ -1,11 +1,12 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
-"""The transformer encoder over aligned clips."""
+"""The transformer encoders over aligned clips."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mesm_plugin.kernels import Dropout
+from mesm_plugin.models.layers.activation import Activation, build_activation
 from mesm_plugin.models.layers.attention import attention
 from mesm_plugin.registry import MODELS
 
@@ -34,14 +35,22 @@ class SelfAttention(nn.Module):
 
 
 class TransformerEncoderLayer(nn.Module):
-    """Post-norm encoder layer with a PReLU FFN (as in QD-DETR)."""
+    """Post-norm encoder layer with positions on queries and keys (as in Moment-DETR and QD-DETR).
 
-    def __init__(self, dims: int, heads: int, ffn_dims: int, dropout: float) -> None:
+    Args:
+        dims: D.
+        heads: Attention heads.
+        ffn_dims: Channels inside the FFN.
+        dropout: Dropout of attention weights, in the FFN and before the residuals.
+        activation: Activation inside the FFN.
+    """
+
+    def __init__(self, dims: int, heads: int, ffn_dims: int, dropout: float, activation: Activation = "prelu") -> None:
         super().__init__()
         self.attention = SelfAttention(dims, heads, dropout)
         self.norm1 = nn.LayerNorm(dims)
         self.linear1 = nn.Linear(dims, ffn_dims)
-        self.activation = nn.PReLU()
+        self.activation = build_activation(activation)
         self.linear2 = nn.Linear(ffn_dims, dims)
         self.norm2 = nn.LayerNorm(dims)
         self.dropout = Dropout(dropout)
@@ -54,10 +63,8 @@ class TransformerEncoderLayer(nn.Module):
 
 
 @MODELS.register_module()
-class GlobalTokenEncoder(nn.Module):
-    """Transformer encoder over a learned global token and the aligned clips (Sec. 3.4 of MESM, as in QD-DETR).
-
-    The global token sums the clips up; no clip attends to it.
+class DETREncoder(nn.Module):
+    """Transformer encoder over the clips of each pair and what the aligner appended to them (as in Moment-DETR).
 
     Args:
         dims: D.
@@ -65,34 +72,100 @@ class GlobalTokenEncoder(nn.Module):
         ffn_dims: Channels inside the FFN.
         num_layers: Encoder layers.
         dropout: Dropout of attention weights, in the FFN and before the residuals.
+        activation: Activation inside the FFN: "relu" (Moment-DETR) or "prelu" (QD-DETR, MESM).
     """
 
     def __init__(
-        self, dims: int = 256, heads: int = 8, ffn_dims: int = 1024, num_layers: int = 2, dropout: float = 0.1
+        self,
+        dims: int = 256,
+        heads: int = 8,
+        ffn_dims: int = 1024,
+        num_layers: int = 2,
+        dropout: float = 0.1,
+        activation: Activation = "relu",
     ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(TransformerEncoderLayer(dims, heads, ffn_dims, dropout) for _ in range(num_layers))
-        for parameter in self.parameters():
+        self.layers = nn.ModuleList(
+            TransformerEncoderLayer(dims, heads, ffn_dims, dropout, activation) for _ in range(num_layers)
+        )
+        for parameter in self.layers.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
-        self.global_token = nn.Parameter(torch.randn(dims))
-        self.global_position = nn.Parameter(torch.randn(dims))
 
-    def forward(self, clips: Tensor, position: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, position: Tensor, mask: Tensor, token: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Encodes aligned clips.
 
         Args:
-            clips: (P, Lv, D).
-            position: (P, Lv, D).
-            mask: (P, Lv) bool, True = valid.
+            x: (P, L, D) clips, and context where there is any.
+            position: (P, L, D).
+            mask: (P, L) bool, True = valid.
+            token: (P, D) global token of each pair from the aligner, or None.
 
         Returns:
-            The encoded clips (P, Lv, D) and the global token of each pair (P, D).
+            Encoded clips and context (P, L, D), and the encoded global token (P, D), or `token` where the encoder has
+            none.
         """
-        pairs = clips.shape[0]
-        x = torch.cat((self.global_token.expand(pairs, 1, -1), clips), dim=1)
-        position = torch.cat((self.global_position.expand(pairs, 1, -1), position), dim=1)
-        mask = F.pad(mask, (1, 0), value=False)
         for layer in self.layers:
             x = layer(x, position, mask)
-        return x[:, 1:], x[:, 0]
+        return x, token
+
+
+@MODELS.register_module()
+class GlobalTokenEncoder(DETREncoder):
+    """Transformer encoder over a global token and the aligned clips (Sec. 3.4 of MESM, as in QD-DETR).
+
+    The global token sums the clips up. It is learned, unless the aligner gives one for each pair.
+
+    Args:
+        dims: D.
+        heads: Attention heads.
+        ffn_dims: Channels inside the FFN.
+        num_layers: Encoder layers.
+        dropout: Dropout of attention weights, in the FFN and before the residuals.
+        activation: Activation inside the FFN.
+        token_is_key: Whether clips attend to the global token (QD-DETR) or not (released MESM).
+        adds_token: Whether the encoded global token is added to the encoded clips and context (CG-DETR).
+        learned_token: Whether there is a learned global token, for aligners that give none.
+    """
+
+    def __init__(
+        self,
+        dims: int = 256,
+        heads: int = 8,
+        ffn_dims: int = 1024,
+        num_layers: int = 2,
+        dropout: float = 0.1,
+        activation: Activation = "prelu",
+        token_is_key: bool = False,
+        adds_token: bool = False,
+        learned_token: bool = True,
+    ) -> None:
+        super().__init__(dims, heads, ffn_dims, num_layers, dropout, activation)
+        self.token_is_key = token_is_key
+        self.adds_token = adds_token
+        self.global_token = nn.Parameter(torch.randn(dims)) if learned_token else None
+        self.global_position = nn.Parameter(torch.randn(dims))
+
+    def forward(
+        self, x: Tensor, position: Tensor, mask: Tensor, token: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Encodes aligned clips; see `DETREncoder.forward`. The global token that is returned is never None.
+
+        Raises:
+            ValueError: There is neither a given nor a learned global token.
+        """
+        pairs = x.shape[0]
+        if token is None:
+            if self.global_token is None:
+                raise ValueError(
+                    "GlobalTokenEncoder has learned_token=False, but the aligner gave no token; an aligner whose "
+                    "gives_token is True must always return one"
+                )
+            token = self.global_token.expand(pairs, -1)
+        x = torch.cat((token[:, None], x), dim=1)
+        position = torch.cat((self.global_position.expand(pairs, 1, -1), position), dim=1)
+        x, _ = super().forward(x, position, F.pad(mask, (1, 0), value=self.token_is_key))
+        x, token = x[:, 1:], x[:, 0]
+        return x + token[:, None] if self.adds_token else x, token

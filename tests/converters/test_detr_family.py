@@ -1,0 +1,91 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Checkpoints of the peers descending from Moment-DETR fit the grounders that they describe, and no other."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mesm_plugin.converters import CG_DETR, MOMENT_DETR, QD_DETR, Peer
+from mesm_plugin.engine.checkpoint import CheckpointError, check_fit, read_checkpoint
+from mesm_plugin.registry import MODELS
+
+PEERS = {"cg_detr": CG_DETR, "moment_detr": MOMENT_DETR, "qd_detr": QD_DETR}
+
+each_peer = pytest.mark.parametrize("name", PEERS)
+
+
+def golden(shared: Path, name: str) -> dict[str, Any]:
+    return torch.load(shared / "golden" / "models" / f"{name}.pt", weights_only=True)
+
+
+def convert(shared: Path, tmp_path: Path, name: str, peer: Peer) -> tuple[dict[str, Any], Path]:
+    file = golden(shared, name)
+    source, target = tmp_path / f"{name}.ckpt", tmp_path / f"{name}.pth"
+    # The authors' options hold what is no number, too.
+    options = argparse.Namespace(**file["config"], device=torch.device("cuda"), resume=None, v_feat_dirs=["clip"])
+    torch.save({"model": file["state_dict"], "optimizer": {}, "epoch": 1, "opt": options}, source)
+    return peer.convert_checkpoint(source, target), target
+
+
+@each_peer
+def test_converted_file_fits_its_model(shared: Path, tmp_path: Path, name: str) -> None:
+    config, target = convert(shared, tmp_path, name, PEERS[name])
+    assert (config["video_dims"], config["text_dims"]) == (34, 24)
+    assert config["post_process"] == {"max_seconds": 150.0, "round_to": 2.0}
+    model = MODELS.build(config)
+    read = read_checkpoint(target)
+    check_fit(model, read, target)
+    model.load_state_dict(read["state_dict"])
+    bias = golden(shared, name)["state_dict"]["span_embed.layers.2.bias"]
+    assert torch.equal(model.moment_head.span[4].bias, bias)
+
+
+@each_peer
+def test_a_checkpoint_of_another_grounder_is_refused(shared: Path, tmp_path: Path, name: str) -> None:
+    for other, peer in PEERS.items():
+        if other != name:
+            # Options are read before parameters, and some files lack an option that the other code has.
+            message = rf"{name}\.ckpt: .* (parameters are not those|which the training options) of {peer.code}"
+            with pytest.raises(ValueError, match=message):
+                convert(shared, tmp_path, name, peer)
+
+
+def test_a_converted_checkpoint_of_another_grounder_is_refused(shared: Path, tmp_path: Path) -> None:
+    config, _ = convert(shared, tmp_path, "moment_detr", MOMENT_DETR)
+    _, target = convert(shared, tmp_path, "qd_detr", QD_DETR)
+    with pytest.raises(CheckpointError, match="does not fit the model MomentDETR of this config.*missing.*unexpected"):
+        check_fit(MODELS.build(config), read_checkpoint(target), target)
+
+
+@pytest.mark.parametrize("option", ["pre_norm", "contrastive_align_loss"])
+def test_what_no_published_setting_has_is_refused(shared: Path, option: str) -> None:
+    file = golden(shared, "moment_detr")
+    with pytest.raises(ValueError, match=f"option {option}=True of Moment-DETR's code: only False is supported"):
+        MOMENT_DETR.config({**file["config"], option: True}, file["state_dict"])
+
+
+@pytest.mark.parametrize("name", ["moment_detr", "qd_detr"])
+def test_word_positions_are_used_where_the_options_say_so(shared: Path, name: str) -> None:
+    file = golden(shared, name)
+    options = {**file["config"], "use_txt_pos": True}
+    model = MODELS.build(PEERS[name].config(options, file["state_dict"]))
+    model.load_state_dict(PEERS[name].convert_state_dict(file["state_dict"], options))
+    assert model.aligner.word_position.embedding.num_embeddings == 32
+
+
+def test_word_positions_of_cg_detr_are_ignored_or_refused(shared: Path) -> None:
+    file = golden(shared, "cg_detr")
+    options = {**file["config"], "use_txt_pos": True}
+    assert CG_DETR.config(options, file["state_dict"]) == CG_DETR.config(file["config"], file["state_dict"])
+    with pytest.raises(ValueError, match="option use_txt_pos=True of CG-DETR's code: only False is supported"):
+        CG_DETR.config({**options, "contrastive_hdim": 64}, file["state_dict"])
+
+
+def test_options_of_lighthouse_lack_some() -> None:
+    options: dict[str, Any] = {"hidden_dim": 8, "dec_layers": 3}
+    widths = {f"input_{x}_proj.0.LayerNorm.weight": torch.ones(4) for x in ("vid", "txt")}
+    with pytest.raises(ValueError, match="the options lack 'nheads', which the training options of QD-DETR's code"):
+        QD_DETR.config(options, widths)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from mesm_plugin.converters import CG_DETR, MOMENT_DETR, QD_DETR, Peer
+from mesm_plugin.converters import CG_DETR, EATR, MOMENT_DETR, QD_DETR, Peer
 from mesm_plugin.engine.checkpoint import CheckpointError, check_fit, read_checkpoint
 from mesm_plugin.registry import MODELS
 
-PEERS = {"cg_detr": CG_DETR, "moment_detr": MOMENT_DETR, "qd_detr": QD_DETR}
+PEERS = {"cg_detr": CG_DETR, "eatr": EATR, "moment_detr": MOMENT_DETR, "qd_detr": QD_DETR}
 
 each_peer = pytest.mark.parametrize("name", PEERS)
 
@@ -39,8 +39,8 @@ def test_converted_file_fits_its_model(shared: Path, tmp_path: Path, name: str) 
     read = read_checkpoint(target)
     check_fit(model, read, target)
     model.load_state_dict(read["state_dict"])
-    bias = golden(shared, name)["state_dict"]["span_embed.layers.2.bias"]
-    assert torch.equal(model.moment_head.span[4].bias, bias)
+    bias = golden(shared, name)["state_dict"]["class_embed.bias"]
+    assert torch.equal(model.moment_head.label.bias, bias)
 
 
 @each_peer

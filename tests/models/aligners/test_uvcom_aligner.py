@@ -14,7 +14,7 @@ WORDS_MASK = torch.tensor([[True, True, False], [True, True, True], [True, False
 def align(clips: torch.Tensor, words: torch.Tensor, **options: bool) -> AlignerOutput:
     torch.manual_seed(0)
     aligner = UVCOMAligner(dims=8, heads=2, ffn_dims=12, dropout=0.0, num_layers=1, num_iterations=1, **options)
-    for convolution in aligner.local_convolution:
+    for convolution in aligner.local_convolution.children():
         torch.nn.init.normal_(convolution.bias)
     torch.manual_seed(1)
     return aligner(clips, torch.randn(2, 4, 8), CLIPS_MASK, words, WORDS_MASK, BATCH)

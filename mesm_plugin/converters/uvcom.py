@@ -64,7 +64,7 @@ UVCOM = Peer(
         **{f"CIM.v2t_encoder.{a}": f"aligner.word_{b}" for a, b in _CROSS_ATTENTION.items()},
         "CIM.txt_mu": "aligner.word_prototypes.initial",
         "CIM.vid_mu": "aligner.clip_prototypes.initial",
-        "CIM.conv_local": "aligner.local_convolution",
+        **{f"CIM.conv_local.{i}": f"aligner.local_convolution.{o}" for i, o in enumerate(("first", "second", "third"))},
         **family.layers("CIM.GKA_Module", "encoder", family.ENCODER_LAYER),
         "global_rep_pos": "encoder.global_position",
         "CIM.feature_proj": "sentence_projection",

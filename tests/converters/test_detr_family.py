@@ -8,11 +8,19 @@ from typing import Any
 import pytest
 import torch
 
+<<<<<<< HEAD
 from mesm_plugin.converters import CG_DETR, EATR, MOMENT_DETR, QD_DETR, Peer
 from mesm_plugin.engine.checkpoint import CheckpointError, check_fit, read_checkpoint
 from mesm_plugin.registry import MODELS
 
 PEERS = {"cg_detr": CG_DETR, "eatr": EATR, "moment_detr": MOMENT_DETR, "qd_detr": QD_DETR}
+=======
+from mesm_plugin.converters import CG_DETR, EATR, MOMENT_DETR, QD_DETR, UVCOM, Peer
+from mesm_plugin.engine.checkpoint import CheckpointError, check_fit, read_checkpoint
+from mesm_plugin.registry import MODELS
+
+PEERS = {"cg_detr": CG_DETR, "eatr": EATR, "moment_detr": MOMENT_DETR, "qd_detr": QD_DETR, "uvcom": UVCOM}
+>>>>>>> 4126ba571072b2d572895eab13ce55f761fccab3
 
 each_peer = pytest.mark.parametrize("name", PEERS)
 
@@ -82,6 +90,23 @@ def test_word_positions_of_cg_detr_are_ignored_or_refused(shared: Path) -> None:
     assert CG_DETR.config(options, file["state_dict"]) == CG_DETR.config(file["config"], file["state_dict"])
     with pytest.raises(ValueError, match="option use_txt_pos=True of CG-DETR's code: only False is supported"):
         CG_DETR.config({**options, "contrastive_hdim": 64}, file["state_dict"])
+
+
+def test_uvcom_of_its_authors_walks_exactly(shared: Path) -> None:
+    file = golden(shared, "uvcom")
+    options, authors = file["config"], {**file["config"], "slot_iter": 5}
+    assert UVCOM.config(options, file["state_dict"])["aligner"]["exact_walk"] is False
+    assert UVCOM.config(authors, file["state_dict"])["aligner"]["exact_walk"] is True
+    for option, value in {"use_txt_pos": True, "n_input_proj": 3, "cross_fusion": True}.items():
+        with pytest.raises(ValueError, match=f"option {option}={value} of UVCOM's code: only"):
+            UVCOM.config({**authors, option: value}, file["state_dict"])
+
+
+def test_uvcom_without_similarity_loss_has_no_parameters_for_it(shared: Path) -> None:
+    file = golden(shared, "uvcom")
+    options = {**file["config"], "sim_loss_coef": 0}
+    model = MODELS.build(UVCOM.config(options, file["state_dict"]))
+    model.load_state_dict(UVCOM.convert_state_dict(file["state_dict"], options))
 
 
 def test_options_of_lighthouse_lack_some() -> None:

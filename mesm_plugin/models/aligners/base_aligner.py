@@ -20,7 +20,7 @@ class AlignerOutput:
         context: (P, Lc, D) tokens that stand behind the clips in encoder and decoder, or None.
         context_mask: (P, Lc) bool, True = valid; with `context`.
         context_position: (P, Lc, D) positions of `context`; None = zeros.
-        token: (P, D) global token that the encoder starts from; None = the encoder's own, if it has one.
+        token: (P, D) global token that is encoded with the clips; None = the encoder's own, if it has one.
     """
 
     clips: Tensor

@@ -40,6 +40,9 @@ class CGDETRAligner(BaseAligner):
         moment_sentence_loss: Config of the loss of the tokens, by default of type `MomentSentenceLoss`.
         distillation_loss: Config of the loss of attention weights, by default of type `AttentionDistillationLoss`.
         orthogonality_loss: Config of the loss of dummies and prompts, by default of type `OrthogonalityLoss`.
+
+    Raises:
+        ValueError: More prompts are to be chosen than there are.
     """
 
     uses_negative_pairs = True
@@ -65,6 +68,8 @@ class CGDETRAligner(BaseAligner):
         orthogonality_loss: Mapping[str, Any] = DEFAULTS,
     ) -> None:
         super().__init__()
+        if num_chosen_prompts > num_prompts:
+            raise ValueError(f"num_chosen_prompts={num_chosen_prompts} is more than num_prompts={num_prompts}")
 
         def encoder(heads: int, num_layers: int) -> DETREncoder:
             return DETREncoder(dims, heads, ffn_dims, num_layers, dropout, activation="prelu")

@@ -12,7 +12,7 @@ from mesm_plugin.models.layers import Prototypes, cross_attention_stack, random_
 from mesm_plugin.registry import MODELS
 
 
-class LocalConvolution(nn.Sequential):
+class LocalConvolution(nn.Module):
     """Three convolutions over neighbouring clips, without activation between them.
 
     Args:
@@ -21,28 +21,31 @@ class LocalConvolution(nn.Sequential):
     """
 
     def __init__(self, dims: int, count_padding: bool) -> None:
-        super().__init__(nn.Conv1d(dims, dims, 1), nn.Conv1d(dims, dims, 3, padding=1), nn.Conv1d(dims, dims, 1))
-        for convolution in self:
-            nn.init.xavier_uniform_(convolution.weight)
+        super().__init__()
         self.count_padding = count_padding
+        self.first = nn.Conv1d(dims, dims, 1)
+        self.second = nn.Conv1d(dims, dims, 3, padding=1)
+        self.third = nn.Conv1d(dims, dims, 1)
+        for convolution in (self.first, self.second, self.third):
+            nn.init.xavier_uniform_(convolution.weight)
 
     def forward(self, clips: Tensor, mask: Tensor) -> Tensor:
         """Convolves clips (P, Lv, D) under mask (P, Lv) bool, True = valid; returns (P, Lv, D)."""
-        first, second, third = self
         padding = ~mask[:, None]
-        x = first(clips.transpose(1, 2).masked_fill(padding, 0.0))
+        x = self.first(clips.transpose(1, 2).masked_fill(padding, 0.0))
         if not self.count_padding:
             # The bias of the first convolution would tell the last clip how it is padded.
             x = x.masked_fill(padding, 0.0)
-        return third(second(x)).transpose(1, 2)
+        return self.third(self.second(x)).transpose(1, 2)
 
 
 @MODELS.register_module()
 class UVCOMAligner(BaseAligner):
     """Lets clips attend to words and words to clips, then adds to each clip where a random walk leads from it.
 
-    The walk goes between clips, which know their neighbours by a convolution, and prototypes of the words. The prototype
-    of the clips that is nearest to those of the words is the encoder's global token (UVCOM, Xiao et al., CVPR 2024).
+    The walk goes between clips, which know their neighbours by a convolution, and prototypes of the words. The
+    prototype of the clips that is nearest to those of the words is the encoder's global token (UVCOM, Xiao et al.,
+    CVPR 2024).
 
     Args:
         dims: D.

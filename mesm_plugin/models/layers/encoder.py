@@ -66,6 +66,8 @@ class TransformerEncoderLayer(nn.Module):
 class DETREncoder(nn.Module):
     """Transformer encoder over the clips of each pair and what the aligner appended to them (as in Moment-DETR).
 
+    Where the aligner gives a global token, it is encoded with them, as one more without a position.
+
     Args:
         dims: D.
         heads: Attention heads.
@@ -104,12 +106,21 @@ class DETREncoder(nn.Module):
             token: (P, D) global token of each pair from the aligner, or None.
 
         Returns:
-            Encoded clips and context (P, L, D), and the encoded global token (P, D), or `token` where the encoder has
-            none.
+            Encoded clips and context (P, L, D), and the encoded global token (P, D), or None without one.
         """
+        if token is not None:
+            return self._encode_with_token(x, position, mask, token, torch.zeros_like(token), token_is_key=True)
         for layer in self.layers:
             x = layer(x, position, mask)
-        return x, token
+        return x, None
+
+    def _encode_with_token(
+        self, x: Tensor, position: Tensor, mask: Tensor, token: Tensor, token_position: Tensor, token_is_key: bool
+    ) -> tuple[Tensor, Tensor]:
+        x = torch.cat((token[:, None], x), dim=1)
+        position = torch.cat((token_position[:, None], position), dim=1)
+        x, _ = DETREncoder.forward(self, x, position, F.pad(mask, (1, 0), value=token_is_key))
+        return x[:, 1:], x[:, 0]
 
 
 @MODELS.register_module()
@@ -164,8 +175,6 @@ class GlobalTokenEncoder(DETREncoder):
                     "gives_token is True must always return one"
                 )
             token = self.global_token.expand(pairs, -1)
-        x = torch.cat((token[:, None], x), dim=1)
-        position = torch.cat((self.global_position.expand(pairs, 1, -1), position), dim=1)
-        x, _ = super().forward(x, position, F.pad(mask, (1, 0), value=self.token_is_key))
-        x, token = x[:, 1:], x[:, 0]
+        token_position = self.global_position.expand(pairs, -1)
+        x, token = self._encode_with_token(x, position, mask, token, token_position, self.token_is_key)
         return x + token[:, None] if self.adds_token else x, token

@@ -11,16 +11,16 @@ _SHARPNESS = 5.0
 def random_walk(x: Tensor, prototypes: Tensor, mask: Tensor, step: float = 0.5, exact: bool = True) -> Tensor:
     """Where a random walk leads that goes from items to prototypes and back, and starts anew at the items.
 
-    With S the share that each prototype has in each item, M its rows scaled to sum 1, and w the step, the walk settles at
-    (1 - w) (I - w^2 S'M)^-1 (w S'prototypes + x). The inverse of rank K is found by a system of K equations.
+    With S the share that each prototype has in each item, M its rows scaled to sum 1, and w the step, the walk settles
+    at (1 - w) (I - w^2 S'M)^-1 (w S'prototypes + x). The inverse takes a system of K equations.
 
     Args:
         x: (B, L, D).
         prototypes: (B, K, D).
         mask: (B, L) bool, True = an item that is walked through.
         step: w, probability to go on.
-        exact: Whether the inverse is one. In Lighthouse's code of UVCOM the arguments of the solver are swapped, so that
-            the matrix itself stands in its place.
+        exact: Whether the inverse is one. In Lighthouse's code of UVCOM the arguments of the solver are swapped, so
+            that the matrix itself stands in its place.
 
     Returns:
         (B, L, D).

@@ -123,3 +123,8 @@ def test_distillation_teaches_only_the_attention() -> None:
     assert aligner.moment_token.grad is None
     assert aligner.sentence_token.grad is None
     assert aligner.dummies.grad is not None
+
+
+def test_no_more_prompts_can_be_chosen_than_there_are() -> None:
+    with pytest.raises(ValueError, match="num_chosen_prompts=6 is more than num_prompts=5"):
+        build(num_chosen_prompts=6)

@@ -26,11 +26,19 @@ def test_padded_clips_have_no_influence(encoder: DETREncoder) -> None:
         torch.testing.assert_close(other_token, token)
 
 
-def test_without_a_global_token_the_given_one_is_returned() -> None:
+def test_a_given_token_is_one_more_of_the_sequence() -> None:
+    encoder = DETREncoder(**SIZES)
     x, position = sequences()
     token = torch.randn(2, 8)
-    assert DETREncoder(**SIZES)(x, position, MASK)[1] is None
-    assert DETREncoder(**SIZES)(x, position, MASK, token)[1] is token
+    assert encoder(x, position, MASK)[1] is None
+    encoded, encoded_token = encoder(x, position, MASK, token)
+    longer, _ = encoder(
+        torch.cat((x, token[:, None]), dim=1),
+        torch.cat((position, torch.zeros(2, 1, 8)), dim=1),
+        torch.cat((MASK, torch.ones(2, 1, dtype=torch.bool)), dim=1),
+    )
+    torch.testing.assert_close(encoded, longer[:, :5])
+    torch.testing.assert_close(encoded_token, longer[:, 5])
 
 
 @pytest.mark.parametrize("token_is_key", [False, True])

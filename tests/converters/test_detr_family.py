@@ -8,19 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-<<<<<<< HEAD
-from mesm_plugin.converters import CG_DETR, EATR, MOMENT_DETR, QD_DETR, Peer
-from mesm_plugin.engine.checkpoint import CheckpointError, check_fit, read_checkpoint
-from mesm_plugin.registry import MODELS
-
-PEERS = {"cg_detr": CG_DETR, "eatr": EATR, "moment_detr": MOMENT_DETR, "qd_detr": QD_DETR}
-=======
 from mesm_plugin.converters import CG_DETR, EATR, MOMENT_DETR, QD_DETR, UVCOM, Peer
 from mesm_plugin.engine.checkpoint import CheckpointError, check_fit, read_checkpoint
 from mesm_plugin.registry import MODELS
 
 PEERS = {"cg_detr": CG_DETR, "eatr": EATR, "moment_detr": MOMENT_DETR, "qd_detr": QD_DETR, "uvcom": UVCOM}
->>>>>>> 4126ba571072b2d572895eab13ce55f761fccab3
 
 each_peer = pytest.mark.parametrize("name", PEERS)
 

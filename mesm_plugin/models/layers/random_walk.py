@@ -26,13 +26,15 @@ def random_walk(x: Tensor, prototypes: Tensor, mask: Tensor, step: float = 0.5, 
         (B, L, D).
     """
     cosine = F.normalize(prototypes, dim=-1) @ F.normalize(x, dim=-1).transpose(1, 2)
-    share = (cosine.float() * _SHARPNESS).softmax(dim=1).masked_fill(~mask[:, None], 0.0)
+    share = (cosine * _SHARPNESS).softmax(dim=1).masked_fill(~mask[:, None], 0.0)
     mean = share / (share.sum(dim=2, keepdim=True) + 1e-9)
     back = share.transpose(1, 2)
-    start = step * back @ prototypes.float() + x.float()
+    start = step * back @ prototypes + x
     pooled = mean @ start
     if exact:
-        itself = torch.eye(len(share[0]), dtype=share.dtype, device=share.device)
+        # Solvers know no half precision.
+        solved = torch.promote_types(x.dtype, torch.float32)
+        system = torch.eye(len(share[0]), dtype=solved, device=x.device) - step**2 * mean @ back
         # `solve_ex` does not wait for the device to say whether the matrix is singular; with w < 1 it is not.
-        pooled = -torch.linalg.solve_ex(itself - step**2 * mean @ back, pooled).result
-    return ((1 - step) * (start - step**2 * back @ pooled)).to(x.dtype)
+        pooled = -torch.linalg.solve_ex(system, pooled.to(solved)).result
+    return (1 - step) * (start - step**2 * back @ pooled)

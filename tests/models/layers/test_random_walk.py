@@ -15,10 +15,10 @@ def test_by_hand(exact: bool) -> None:
     for i, length in enumerate((6, 4)):
         items = x[i, :length]
         share = (5 * F.normalize(prototypes[i], dim=-1) @ F.normalize(items, dim=-1).T).softmax(dim=0)
-        matrix = torch.eye(length) - 0.36 * share.T @ (share / share.sum(dim=1, keepdim=True))
+        matrix = torch.eye(length, dtype=torch.float64) - 0.36 * share.T @ (share / share.sum(dim=1, keepdim=True))
         start = 0.6 * share.T @ prototypes[i] + items
         expected = 0.4 * (torch.linalg.inv(matrix) if exact else matrix) @ start
-        torch.testing.assert_close(walked[i, :length], expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(walked[i, :length], expected, rtol=1e-8, atol=1e-8)
 
 
 def test_the_exact_walk_settles() -> None:
@@ -32,3 +32,11 @@ def test_the_exact_walk_settles() -> None:
     # A step to the prototypes ends there with the other half of the probability.
     settled = random_walk(x, prototypes, mask)
     torch.testing.assert_close(settled, items, rtol=1e-4, atol=1e-4)
+
+
+def test_mixed_precision() -> None:
+    torch.manual_seed(0)
+    x, prototypes, mask = torch.randn(1, 6, 4), torch.randn(1, 3, 4), torch.ones(1, 6, dtype=torch.bool)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        walked = random_walk(x, prototypes, mask)
+    torch.testing.assert_close(walked, random_walk(x, prototypes, mask), rtol=0.05, atol=0.02)

@@ -1,8 +1,6 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """EaTR's decoder: the anchors are the events of the video."""
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -140,7 +138,8 @@ class EventDecoder(nn.Module):
         """
         states, anchors = [], [anchor]
         anchor = anchor.detach()
-        for i, layer in enumerate(cast("list[DABDecoderLayer]", self.layers)):
+        for i, layer in enumerate(self.layers):
+            assert isinstance(layer, DABDecoderLayer)
             encoded = anchor_position(anchor, 2 * self.dims)
             position = self.position_head(encoded)
             sine = encoded[..., : self.dims] * self.sine_scale(state)

@@ -44,6 +44,7 @@ _AMPERE = ("sm_80", "sm_86", "sm_89")
 
 CROSS_ATTENTION = (
     Rule(Tile(16, 0, 8, 2), ("backward",), _AMPERE, ("fp32",), short=(32,), head_size=(16,)),
+    Rule(Tile(16, 0, 8, 2), ("backward",), precision=("fp32",), short=(16,), head_size=(16,)),
     Rule(Tile(16, 0, 16, 2), ("backward",), precision=("fp32",), short=(16, 32), head_size=(16, 32)),
     Rule(Tile(16, 0, 8, 2), precision=("fp32",)),
     Rule(Tile(16, 0, 4, 2), ("backward",), _AMPERE, ("tf32",), short=(64,)),

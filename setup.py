@@ -20,7 +20,9 @@ version_file = (ROOT / "mesm_plugin" / "version.py").read_text(encoding="utf-8")
 version = re.search(r'__version__ = "(.+)"', version_file)
 assert version, "mesm_plugin/version.py has no __version__"
 
-TEST = ["setuptools>=68", "pytest>=8", "pytest-benchmark>=4", "hypothesis>=6", "ruff>=0.6", "mypy>=1.10"]
+# Not required: PyTorch's builds for GPUs bring the version that they need.
+TRITON = 'triton>=3.8; platform_system == "Linux"'
+TEST = [TRITON, "setuptools>=68", "pytest>=8", "pytest-benchmark>=4", "hypothesis>=6", "ruff>=0.6", "mypy>=1.10"]
 
 setup(
     name="mesm_plugin",
@@ -42,8 +44,7 @@ setup(
         "h5py>=3.8",
         "matplotlib>=3.7",
         "ninja>=1.10",
-        'triton>=3.8; platform_system == "Linux"',
     ],
-    extras_require={"test": TEST},
+    extras_require={"triton": [TRITON], "test": TEST},
     entry_points={"console_scripts": ["mesm = mesm_plugin.cli.main:main"]},
 )

@@ -1,6 +1,7 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """The most memory that a function's tensors take."""
 
+import gc
 from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
@@ -22,8 +23,14 @@ def peak_memory(run: Callable[[], Any], device: torch.device) -> int:
         run()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        results = run()
+    # What is freed meanwhile but was made before would count as less than nothing.
+    pass
+    gc.disable()
+    try:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            results = run()
+    finally:
+        gc.enable()
     del results
     events = (event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]")
     changes = (event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))

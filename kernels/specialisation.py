@@ -51,6 +51,10 @@ def precision_of(dtype: torch.dtype, device: torch.device) -> Precision:
     """The precision of inputs of `dtype`; float32 becomes "tf32" where PyTorch's own products on NVIDIA GPUs use it."""
     precision = _DTYPES[dtype]
     if precision == "fp32" and device.type == "cuda" and torch.version.hip is None:
+        matmul = torch.backends.cuda.matmul
+        # PyTorch refuses the older question where the newer setting was used.
+        if hasattr(matmul, "fp32_precision"):
+            return "tf32" if matmul.fp32_precision == "tf32" else "fp32"
         return "fp32" if torch.get_float32_matmul_precision() == "highest" else "tf32"
     return precision
 

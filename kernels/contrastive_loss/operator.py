@@ -274,7 +274,7 @@ def differentiate(
     """
     grad_rows, grad_columns, grad_tau = _empty_grads(rows, columns, tau)
     num_rows, num_columns = rows.shape[0], columns.shape[0]
-    if num_rows == 0 or num_columns == 0:
+    if num_rows == 0 or num_columns == 0 or rows.shape[1] == 0:
         return grad_rows.zero_(), grad_columns.zero_(), grad_tau.zero_()
     check_device(rows.device)
     from mesm_plugin.kernels.contrastive_loss import triton_kernels
@@ -336,10 +336,13 @@ def _(
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     *tensors, ctx.gamma, _, ctx.iou, ctx.form, ctx.reduction = inputs
     ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors, output[1])
 
 
-def _backward(ctx: Any, grad_loss: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad_loss: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    if grad_loss is None:
+        return (None,) * 12
     *inputs, statistics = ctx.saved_tensors
     options = (ctx.gamma, ctx.iou, ctx.form, ctx.reduction)
     grad_rows, grad_columns, grad_tau = differentiate(*inputs, *options, statistics, grad_loss)

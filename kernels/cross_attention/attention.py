@@ -54,7 +54,7 @@ def cross_attention(
     if not use_triton(backend, query, unsupported):
         return reference.attend(query, key, value, mask, scale, dropout_p, seed)
     inputs = _autocast(query, key, value, mask)
-    nothing = [x[:0, :0] for x in inputs]
+    nothing = [x.detach()[:0, :0] for x in inputs]
     lengths = [query.shape[1], key.shape[1]]
     seed = _drawn(seed, query, dropout_p)
     if key.shape[1] <= longest:

@@ -1,4 +1,6 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+import gc
+
 import pytest
 import torch
 
@@ -30,6 +32,21 @@ def test_backward_pass_counts() -> None:
 
     # exp keeps its output for the gradient, which is a second tensor.
     assert peak_memory(run, CPU) == 2 * MEGABYTE
+
+
+def test_garbage_of_before_does_not_count() -> None:
+    def keep() -> list[object]:
+        # Refers to itself, so that only the garbage collector frees it.
+        cycle: list[object] = [torch.ones(MEGABYTE // 4)]
+        cycle.append(cycle)
+        return cycle
+
+    def run() -> torch.Tensor:
+        gc.collect()
+        return torch.ones(MEGABYTE // 4)
+
+    peak_memory(keep, CPU)
+    assert peak_memory(run, CPU) == MEGABYTE
 
 
 def test_nothing() -> None:

@@ -48,7 +48,9 @@ def test_specialisations_are_all_that_a_launch_can_choose(architecture: str) -> 
         (form.kernel, form.precision, *(form.constants[name] for name in ("HEAD_SIZE", "BLOCK_SHORT", "DROPOUT")))
         for form in forms
     }
-    assert len(keys) == len(forms) == 2 * len(precisions) * 3 * 3 * 2
+    # Both kernels, three head sizes, three short tiles, with and without dropout; but float32 with the largest of both.
+    refused = 2 * 2 * len(precisions & {"fp32", "tf32"})
+    assert len(keys) == len(forms) == 2 * len(precisions) * 3 * 3 * 2 - refused
     assert {form.precision for form in forms} == precisions
     assert not any(form.constants["EMULATE_BF16"] for form in forms)
     for length in range(1, 65):

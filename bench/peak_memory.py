@@ -24,7 +24,7 @@ def peak_memory(run: Callable[[], Any], device: torch.device) -> int:
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     # What is freed meanwhile but was made before would count as less than nothing.
-    pass
+    gc.collect()
     gc.disable()
     try:
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:

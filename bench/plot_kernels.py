@@ -99,7 +99,8 @@ def _draw_bars(axes: Axes, results: list[Result], first: str, attribute: str, sc
                 label = f"{backend}\n{label}"
             axes.annotate(label, (x, share), (0, 1), textcoords="offset points", ha="center", fontsize=5.5, color=TEXT)
     axes.margins(x=0.02, y=0.08)
-    axes.set_xticks(range(len(groups)), [case for _, case, _ in groups], fontsize=7, color=TEXT)
+    names = [case.replace(" ", "\n", 1) for _, case, _ in groups]
+    axes.set_xticks(range(len(groups)), names, fontsize=7, color=TEXT)
     axes.tick_params(axis="y", labelsize=7, colors=QUIET)
     axes.tick_params(axis="both", length=0)
     axes.grid(axis="y", color="#e4e7eb", linewidth=0.6)

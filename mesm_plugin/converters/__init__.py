@@ -7,6 +7,7 @@ from mesm_plugin.converters.moment_detr import MOMENT_DETR
 from mesm_plugin.converters.peer import Peer
 from mesm_plugin.converters.qd_detr import QD_DETR
 from mesm_plugin.converters.released_mesm import RELEASED_MESM
+from mesm_plugin.converters.tr_detr import TR_DETR
 from mesm_plugin.converters.uvcom import UVCOM
 
-__all__ = ["CG_DETR", "EATR", "MOMENT_DETR", "QD_DETR", "RELEASED_MESM", "UVCOM", "Peer"]
+__all__ = ["CG_DETR", "EATR", "MOMENT_DETR", "QD_DETR", "RELEASED_MESM", "TR_DETR", "UVCOM", "Peer"]

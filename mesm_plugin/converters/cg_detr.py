@@ -65,6 +65,6 @@ CG_DETR = Peer(
     },
     model_config=_model_config,
     without_effect=lambda options: ("txt_position_embed.", "txt_proj_linear."),
-    one_row=("global_rep_pos",),
+    without_ones=("global_rep_pos",),
 )
 """CG-DETR's checkpoints."""

@@ -55,14 +55,14 @@ class Peer:
             between.
         model_config: Config of the model, from the peer's options and state dict.
         without_effect: Beginnings of the names of parameters that take part in nothing, given the options.
-        one_row: Names of parameters that are matrices of one row there and vectors here.
+        without_ones: Beginnings of the names of parameters whose dimensions of size 1 are left out here.
     """
 
     code: str
     names: Mapping[str, str]
     model_config: Callable[[Options, Mapping[str, Tensor]], dict[str, Any]]
     without_effect: Callable[[Options], tuple[str, ...]]
-    one_row: tuple[str, ...] = ()
+    without_ones: tuple[str, ...] = ()
 
     def config(self, options: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         """Translates the peer's options into a config for `MODELS.build`.
@@ -109,7 +109,7 @@ class Peer:
         """
         names = self.parameter_names(list(state_dict), options)
         return {
-            ours: state_dict[theirs].squeeze(0) if theirs in self.one_row else state_dict[theirs]
+            ours: state_dict[theirs].squeeze() if theirs.startswith(self.without_ones) else state_dict[theirs]
             for theirs, ours in names.items()
         }
 

@@ -3,8 +3,9 @@
 
 from mesm_plugin.losses.attention_distillation_loss import AttentionDistillationLoss
 from mesm_plugin.losses.attention_saliency_loss import AttentionSaliencyLoss
+from mesm_plugin.losses.clip_sentence_loss import ClipSentenceLoss, VideoSentenceContrastiveLoss
 from mesm_plugin.losses.iou_contrastive_loss import IoUContrastiveLoss
-from mesm_plugin.losses.label_loss import LabelLoss
+from mesm_plugin.losses.label_loss import FocalLabelLoss, LabelLoss
 from mesm_plugin.losses.masked_word_loss import MaskedWordLoss
 from mesm_plugin.losses.moment_sentence_loss import MomentSentenceLoss
 from mesm_plugin.losses.orthogonality_loss import OrthogonalityLoss
@@ -22,6 +23,8 @@ __all__ = [
     "AttentionDistillationLoss",
     "AttentionSaliencyLoss",
     "ClipBCELoss",
+    "ClipSentenceLoss",
+    "FocalLabelLoss",
     "IoUContrastiveLoss",
     "LabelLoss",
     "MaskedWordLoss",
@@ -33,5 +36,6 @@ __all__ = [
     "SaliencyLoss",
     "SpanGIoULoss",
     "SpanL1Loss",
+    "VideoSentenceContrastiveLoss",
     "VideoSentenceLoss",
 ]

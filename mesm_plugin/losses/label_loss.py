@@ -1,5 +1,5 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
-"""Loss of the foreground classification (the third term of Eq. 7)."""
+"""Losses of the foreground classification (the third term of Eq. 7)."""
 
 import torch
 import torch.nn.functional as F
@@ -31,3 +31,28 @@ class LabelLoss(nn.Module):
         target = (~foreground).long()
         loss = F.cross_entropy(logits.float().transpose(1, 2), target, self.class_weight, reduction="none")
         return self.loss_weight * loss.mean()
+
+
+@MODELS.register_module()
+class FocalLabelLoss(nn.Module):
+    """Sigmoid focal loss of both classes, mean over classes and object queries (TR-DETR).
+
+    Args:
+        loss_weight: lambda_ce.
+        alpha: Weight of the class that an object query has; the other class's is 1 - alpha.
+        gamma: How fast the weight falls with the probability of the right answer.
+    """
+
+    def __init__(self, loss_weight: float = 4.0, alpha: float = 0.25, gamma: float = 2.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+        self.alpha = alpha
+        self.gamma = gamma
+
+    def forward(self, logits: Tensor, foreground: Tensor) -> Tensor:
+        """Compares logits (Q, N, 2), foreground first, to foreground (Q, N) bool."""
+        target = torch.stack((foreground, ~foreground), dim=-1)
+        # Logits of the right answer to "is it this class".
+        right = torch.where(target, logits, -logits).float()
+        weight = torch.where(target, self.alpha, 1 - self.alpha) * (-right).sigmoid() ** self.gamma
+        return self.loss_weight * (weight * F.softplus(-right)).mean()

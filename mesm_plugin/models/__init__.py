@@ -13,9 +13,10 @@ from mesm_plugin.models.aligners import (
     FrameWordEnhancer,
     MESMAligner,
     SegmentSentenceEnhancer,
+    TRDETRAligner,
     UVCOMAligner,
 )
-from mesm_plugin.models.heads import GlobalTokenSaliencyHead, MLPSaliencyHead, MomentHead
+from mesm_plugin.models.heads import GlobalTokenSaliencyHead, MLPSaliencyHead, MomentHead, SummedSaliencyHead
 from mesm_plugin.models.layers import DABDecoder, DETRDecoder, DETREncoder, EventDecoder, GlobalTokenEncoder
 from mesm_plugin.models.matcher import MomentMatcher
 
@@ -37,5 +38,7 @@ __all__ = [
     "MomentHead",
     "MomentMatcher",
     "SegmentSentenceEnhancer",
+    "SummedSaliencyHead",
+    "TRDETRAligner",
     "UVCOMAligner",
 ]

@@ -8,6 +8,7 @@ from mesm_plugin.models.aligners.cross_attention_aligner import CrossAttentionAl
 from mesm_plugin.models.aligners.frame_word_enhancer import FrameWordEnhancer
 from mesm_plugin.models.aligners.mesm_aligner import MESMAligner
 from mesm_plugin.models.aligners.segment_sentence_enhancer import SegmentSentenceEnhancer
+from mesm_plugin.models.aligners.tr_detr_aligner import TRDETRAligner
 from mesm_plugin.models.aligners.uvcom_aligner import UVCOMAligner
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "FrameWordEnhancer",
     "MESMAligner",
     "SegmentSentenceEnhancer",
+    "TRDETRAligner",
     "UVCOMAligner",
 ]

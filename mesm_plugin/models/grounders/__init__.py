@@ -6,11 +6,13 @@ from mesm_plugin.models.grounders.detr_grounder import DETRGrounder, EncodedPair
 from mesm_plugin.models.grounders.eatr import EaTR
 from mesm_plugin.models.grounders.moment_detr import MomentDETR
 from mesm_plugin.models.grounders.qd_detr import QDDETR
+from mesm_plugin.models.grounders.tr_detr import TRDETR
 from mesm_plugin.models.grounders.uvcom import UVCOM
 
 __all__ = [
     "CGDETR",
     "QDDETR",
+    "TRDETR",
     "UVCOM",
     "DETRGrounder",
     "EaTR",

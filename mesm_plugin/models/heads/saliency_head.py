@@ -51,3 +51,22 @@ class MLPSaliencyHead(nn.Module):
     def forward(self, clips: Tensor, token: Tensor | None) -> Tensor:
         """Scores clips (P, Lv, D), whatever the global token; returns logits (P, Lv)."""
         return self.mlp(clips)[..., 0]
+
+
+@MODELS.register_module()
+class SummedSaliencyHead(nn.Module):
+    """Scaled sum of the channels of each projected clip (TR-DETR).
+
+    Args:
+        dims: D.
+    """
+
+    def __init__(self, dims: int = 256) -> None:
+        super().__init__()
+        self.projection = nn.Linear(dims, dims)
+
+    def forward(self, clips: Tensor, token: Tensor | None) -> Tensor:
+        """Scores clips (P, Lv, D), whatever the global token; returns logits (P, Lv)."""
+        # The sum of products is a product by the sum.
+        scores = clips @ self.projection.weight.sum(dim=0) + self.projection.bias.sum()
+        return scores * clips.shape[-1] ** -0.5

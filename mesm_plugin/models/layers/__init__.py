@@ -14,6 +14,7 @@ from mesm_plugin.models.layers.positions import LearnedWordPosition, anchor_posi
 from mesm_plugin.models.layers.prototypes import Prototypes
 from mesm_plugin.models.layers.random_walk import random_walk
 from mesm_plugin.models.layers.slot_attention import SlotAttention
+from mesm_plugin.models.layers.trilinear_fusion import TrilinearFusion
 
 __all__ = [
     "MLP",
@@ -29,6 +30,7 @@ __all__ = [
     "LearnedWordPosition",
     "Prototypes",
     "SlotAttention",
+    "TrilinearFusion",
     "anchor_position",
     "clip_position",
     "cross_attention_stack",

@@ -8,11 +8,18 @@ from typing import Any
 import pytest
 import torch
 
-from mesm_plugin.converters import CG_DETR, EATR, MOMENT_DETR, QD_DETR, UVCOM, Peer
+from mesm_plugin.converters import CG_DETR, EATR, MOMENT_DETR, QD_DETR, TR_DETR, UVCOM, Peer
 from mesm_plugin.engine.checkpoint import CheckpointError, check_fit, read_checkpoint
 from mesm_plugin.registry import MODELS
 
-PEERS = {"cg_detr": CG_DETR, "eatr": EATR, "moment_detr": MOMENT_DETR, "qd_detr": QD_DETR, "uvcom": UVCOM}
+PEERS = {
+    "cg_detr": CG_DETR,
+    "eatr": EATR,
+    "moment_detr": MOMENT_DETR,
+    "qd_detr": QD_DETR,
+    "tr_detr": TR_DETR,
+    "uvcom": UVCOM,
+}
 
 each_peer = pytest.mark.parametrize("name", PEERS)
 

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from mesm_plugin.losses import LabelLoss, SpanGIoULoss, SpanL1Loss
+from mesm_plugin.losses import FocalLabelLoss, LabelLoss, SpanGIoULoss, SpanL1Loss
 
 
 def test_span_losses_by_hand() -> None:
@@ -31,3 +31,18 @@ def test_label_loss_by_hand() -> None:
     foreground = torch.tensor([[True, False]])
     expected = (math.log(1 + math.exp(-2)) + 0.1 * math.log(1 + math.exp(-1))) / 2
     assert LabelLoss(4.0, background_weight=0.1)(logits, foreground).item() == pytest.approx(4 * expected)
+
+
+def test_focal_label_loss_by_hand() -> None:
+    logits = torch.tensor([[[2.0, -1.0], [0.5, 1.0]]])
+    foreground = torch.tensor([[True, False]])
+
+    def term(logit: float, weight: float) -> float:
+        """Of a logit of the right answer."""
+        wrong = 1 / (1 + math.exp(logit))
+        return -weight * wrong**2 * math.log(1 - wrong)
+
+    expected = (term(2.0, 0.25) + term(1.0, 0.75) + term(-0.5, 0.75) + term(1.0, 0.25)) / 4
+    assert FocalLabelLoss(4.0)(logits, foreground).item() == pytest.approx(4 * expected)
+    far = FocalLabelLoss()(torch.tensor([[[-1e3, 1e3]]]), torch.tensor([[True]]))
+    assert far.item() == pytest.approx(4 * 1e3 / 2)

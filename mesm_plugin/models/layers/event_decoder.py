@@ -139,6 +139,7 @@ class EventDecoder(nn.Module):
         states, anchors = [], [anchor]
         anchor = anchor.detach()
         for i, layer in enumerate(self.layers):
+            assert isinstance(layer, DABDecoderLayer)
             encoded = anchor_position(anchor, 2 * self.dims)
             position = self.position_head(encoded)
             sine = encoded[..., : self.dims] * self.sine_scale(state)

@@ -11,12 +11,13 @@ import torch
 from mesm_plugin.models.grounders import DETRGrounder
 from mesm_plugin.registry import MODELS
 
-GROUNDERS = ["CGDETR", "EaTR", "MomentDETR", "QDDETR", "UVCOM"]
+GROUNDERS = ["CGDETR", "EaTR", "MomentDETR", "QDDETR", "TRDETR", "UVCOM"]
 ALIGNERS: dict[str, dict[str, Any]] = {
     "CGDETRAligner": {"num_dummies": 3, "num_prompts": 4},
     "ConcatAligner": {},
     "CrossAttentionAligner": {},
     "MESMAligner": {"frame_word": {"num_word_classes": 21}},
+    "TRDETRAligner": {},
     "UVCOMAligner": {"num_iterations": 2},
 }
 MakeBatch = Callable[..., dict[str, Any]]

@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from mesm_plugin.models import GlobalTokenSaliencyHead, MLPSaliencyHead, MomentHead
+from mesm_plugin.models import GlobalTokenSaliencyHead, MLPSaliencyHead, MomentHead, SummedSaliencyHead
 
 
 def test_moment_head_moves_anchors_where_there_are_any() -> None:
@@ -30,3 +30,9 @@ def test_global_token_head() -> None:
     torch.testing.assert_close(head(clips, token), expected)
     with pytest.raises(ValueError, match="GlobalTokenSaliencyHead needs a global token"):
         head(clips, None)
+
+
+def test_summed_head_sums_projected_channels() -> None:
+    head = SummedSaliencyHead(4)
+    clips = torch.randn(2, 5, 4)
+    torch.testing.assert_close(head(clips, None), head.projection(clips).sum(dim=2) / 2)

@@ -1,5 +1,5 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
-# CG-DETR on Charades-STA with its authors' settings.
+# CG-DETR on Charades-STA with its authors' settings; dropout is of single values, not of whole residual branches.
 _base_ = [
     "../_base_/datasets/charades_sta_clip_slowfast.py",
     "../_base_/schedules/adamw_200_epochs.py",

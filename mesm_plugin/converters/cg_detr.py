@@ -11,9 +11,7 @@ from mesm_plugin.converters.peer import Options, Peer
 
 
 def _model_config(options: Options, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
-    if "contrastive_hdim" in options:
-        # An option of the authors' code; Lighthouse's has it not, and ignores the other one.
-        options.require(use_txt_pos=False)
+    family.refuse_word_position(options)
     config = family.grounder_config("CGDETR", options, state_dict)
     weight = options["lw_saliency"]
     return {

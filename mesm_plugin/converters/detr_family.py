@@ -84,6 +84,18 @@ def word_position(options: Options) -> dict[str, Any] | None:
     return {"max_words": options["max_q_l"], "dropout": options["input_dropout"]}
 
 
+def refuse_word_position(options: Options) -> None:
+    """Refuses files with positions of words whose authors can switch them on, which no published setting does.
+
+    Lighthouse's code ignores the option; the authors' is told by one that Lighthouse's has not.
+
+    Raises:
+        ValueError: The words have positions.
+    """
+    if "contrastive_hdim" in options:
+        options.require(use_txt_pos=False)
+
+
 def grounder_config(grounder: str, options: Options, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
     """The config of a grounder as far as the peers have the same options; its own parts stay at their defaults.
 

@@ -1,5 +1,5 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
-"""Brings checkpoints of Lighthouse's EaTR into this package's form."""
+"""Brings checkpoints of EaTR's authors, and of Lighthouse's EaTR, into this package's form."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,21 +25,28 @@ _SLOT_ATTENTION = {
 
 
 def _without_effect(options: Options) -> tuple[str, ...]:
-    # The span heads stand under the decoder, too. Words never have positions, whatever the options.
+    # The span heads stand under the decoder, too.
     return "txt_position_embed.", "moment_span_embed.", "event_span_embed."
 
 
 def _model_config(options: Options, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    family.refuse_word_position(options)
+    options.require(query_dim=2)
     config = family.grounder_config("EaTR", options, state_dict)
     return {
         **config,
-        "decoder": {**config["decoder"], "count_padding": True},
+        # Lighthouse's code has no option for the rounds, and 3 of them.
+        "decoder": {
+            **config["decoder"],
+            "slot_iterations": options.get("num_slot_iter", 3),
+            "count_padding": True,
+        },
         "event_weight": options["event_coef"],
     }
 
 
 EATR = Peer(
-    code="Lighthouse's EaTR",
+    code="EaTR's code",
     names={
         **family.INPUT_AND_HEAD,
         **family.ENCODER,

@@ -1,5 +1,5 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
-"""Brings checkpoints of Lighthouse's TR-DETR into this package's form."""
+"""Brings checkpoints of TR-DETR's authors, and of Lighthouse's TR-DETR, into this package's form."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,11 +20,11 @@ _FUSION = {
 
 
 def _without_effect(options: Options) -> tuple[str, ...]:
-    # Words never have positions, whatever the options.
     return ("txt_position_embed.",)
 
 
 def _model_config(options: Options, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    family.refuse_word_position(options)
     config = family.grounder_config("TRDETR", options, state_dict)
     rank = {"type": "RankContrastiveLoss", "loss_weight": options["lw_saliency"], "negative_pairs": False}
     return {
@@ -42,7 +42,7 @@ def _model_config(options: Options, state_dict: Mapping[str, Tensor]) -> dict[st
 
 
 TR_DETR = Peer(
-    code="Lighthouse's TR-DETR",
+    code="TR-DETR's code",
     names={
         **family.INPUT_AND_HEAD,
         **{theirs: f"aligner.fusion.{ours}" for theirs, ours in _FUSION.items()},

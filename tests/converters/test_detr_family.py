@@ -83,12 +83,22 @@ def test_word_positions_are_used_where_the_options_say_so(shared: Path, name: st
     assert model.aligner.word_position.embedding.num_embeddings == 32
 
 
-def test_word_positions_of_cg_detr_are_ignored_or_refused(shared: Path) -> None:
-    file = golden(shared, "cg_detr")
+@pytest.mark.parametrize("name", ["cg_detr", "eatr", "tr_detr"])
+def test_word_positions_are_ignored_in_files_of_lighthouse_or_refused(shared: Path, name: str) -> None:
+    file, peer = golden(shared, name), PEERS[name]
     options = {**file["config"], "use_txt_pos": True}
-    assert CG_DETR.config(options, file["state_dict"]) == CG_DETR.config(file["config"], file["state_dict"])
-    with pytest.raises(ValueError, match="option use_txt_pos=True of CG-DETR's code: only False is supported"):
-        CG_DETR.config({**options, "contrastive_hdim": 64}, file["state_dict"])
+    assert peer.config(options, file["state_dict"]) == peer.config(file["config"], file["state_dict"])
+    with pytest.raises(ValueError, match=f"option use_txt_pos=True of {peer.code}: only False is supported"):
+        peer.config({**options, "contrastive_hdim": 64}, file["state_dict"])
+
+
+def test_eatr_of_its_authors_sets_the_rounds(shared: Path) -> None:
+    file = golden(shared, "eatr")
+    assert EATR.config(file["config"], file["state_dict"])["decoder"]["slot_iterations"] == 3
+    authors = {**file["config"], "num_slot_iter": 5, "query_dim": 2}
+    assert EATR.config(authors, file["state_dict"])["decoder"]["slot_iterations"] == 5
+    with pytest.raises(ValueError, match="option query_dim=1 of EaTR's code: only 2 is supported"):
+        EATR.config({**authors, "query_dim": 1}, file["state_dict"])
 
 
 def test_uvcom_of_its_authors_walks_exactly(shared: Path) -> None:

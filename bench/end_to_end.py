@@ -4,8 +4,8 @@
 python -m bench.end_to_end --workload charades-clip-slowfast --repeat 5 --json result.json
 
 A training step is forward, all losses, backward, gradient clipping and AdamW, dropout on; one step is run before the
-measured ones. `gemm_share` is the rate of the step's matrix products over the whole step, divided by the rate that one
-large float32 product reaches on the same machine with the same threads.
+measured ones, and the batch lies on the device before the clock starts. `gemm_share` is the rate of the step's matrix
+products over the whole step, divided by the rate that one large float32 product reaches on the same device.
 """
 
 import argparse
@@ -26,30 +26,37 @@ from mesm_plugin.registry import MODELS
 from mesm_plugin.utils import atomic_file
 
 
-def seconds_of(run: Callable[[], Any], repeat: int) -> list[float]:
-    """Wall seconds of each of `repeat` runs after one that is not counted."""
+def seconds_of(run: Callable[[], Any], repeat: int, device: torch.device) -> list[float]:
+    """Wall seconds of each of `repeat` runs on the device after one that is not counted."""
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
     run()
     seconds = []
     for _ in range(repeat):
+        wait()
         begin = time.perf_counter()
         run()
+        wait()
         seconds.append(time.perf_counter() - begin)
     return seconds
 
 
-def gemm_rate(size: int = 2048, repeat: int = 5) -> float:
+def gemm_rate(device: torch.device, size: int = 2048, repeat: int = 5) -> float:
     """Floating-point operations a second of a square float32 product; the best of several."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
-    return 2 * size**3 / min(seconds_of(lambda: a @ b, repeat))
+    a, b = torch.randn(2, size, size, device=device)
+    return 2 * size**3 / min(seconds_of(lambda: a @ b, repeat, device))
 
 
-def measure(name: str, repeat: int) -> dict[str, Any]:
-    """Runs a workload and returns what the JSON file holds."""
+def measure(name: str, repeat: int, device: torch.device) -> dict[str, Any]:
+    """Runs a workload on a device and returns what the JSON file holds."""
     torch.manual_seed(0)
     workload = WORKLOADS[name]
-    model = MODELS.build(workload.model_config())
+    model = MODELS.build(workload.model_config()).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, weight_decay=1e-4)
-    batch = workload.batch(training=True)
+    batch = model.data_preprocessor(workload.batch(training=True))
 
     def train_step() -> None:
         loss = torch.stack(list(model(**batch, mode="loss").values())).sum()
@@ -61,21 +68,22 @@ def measure(name: str, repeat: int) -> dict[str, Any]:
     model.train()
     with FlopCounterMode(display=False) as counter:
         train_step()
-    train = seconds_of(train_step, repeat)
+    train = seconds_of(train_step, repeat, device)
 
     model.eval()
-    test_batch = workload.batch(training=False)
+    test_batch = model.data_preprocessor(workload.batch(training=False))
 
     def inference() -> None:
         with torch.inference_mode():
             model(**test_batch, mode="predict")
 
-    test = seconds_of(inference, repeat)
+    test = seconds_of(inference, repeat, device)
     # Linux counts in KiB, macOS in bytes.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if platform.system() == "Darwin" else 2**10)
-    flops, rate = counter.get_total_flops(), gemm_rate()
-    return {
+    flops, rate = counter.get_total_flops(), gemm_rate(device)
+    result = {
         "workload": name,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "train_step_s": statistics.median(train),
         "inference_s": statistics.median(test),
         "train_step_s_all": train,
@@ -89,17 +97,23 @@ def measure(name: str, repeat: int) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
     }
+    if device.type == "cuda":
+        result["peak_device_mb"] = torch.cuda.max_memory_allocated(device) / 2**20
+    return result
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workload", choices=WORKLOADS, default="charades-clip-slowfast")
     parser.add_argument("--repeat", type=int, default=5, help="measured runs")
+    parser.add_argument("--device", type=torch.device, default="cpu", help='"cpu" or "cuda"')
     parser.add_argument("--json", type=Path, help="file to write the result to")
     arguments = parser.parse_args()
     if arguments.repeat < 1:
         parser.error(f"--repeat must be at least 1, got {arguments.repeat}")
-    result = measure(arguments.workload, arguments.repeat)
+    if arguments.device.type == "cuda" and not torch.cuda.is_available():
+        parser.error(f"--device {arguments.device}: PyTorch sees no GPU")
+    result = measure(arguments.workload, arguments.repeat, arguments.device)
     print(
         "{workload}: training step {train_step_s:.3f} s, inference {inference_s:.3f} s, peak {peak_rss_mb:.0f} MB, "
         "{flops:.3g} FLOP a step, {gemm_share:.0%} of the matrix-product rate".format(**result)

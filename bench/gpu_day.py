@@ -11,7 +11,6 @@ this tries out all but the GPU.
 """
 
 import argparse
-import inspect
 import json
 import os
 import subprocess
@@ -46,13 +45,11 @@ class Step:
     Attributes:
         name: What to call it.
         arguments: Of Python; run in the root of the repository.
-        skipped: Why it is not run at all; None = it is.
         check: Given the folder of the results, what is wrong with them although the command succeeded, or None.
     """
 
     name: str
     arguments: tuple[str, ...]
-    skipped: str | None = None
     check: Check = lambda folder: None
 
 
@@ -62,9 +59,9 @@ class Outcome:
 
     Attributes:
         name: The step.
-        status: "passed", "failed" or "skipped".
+        status: "passed" or "failed".
         seconds: How long it took.
-        detail: Why it failed or was skipped; else empty.
+        detail: Why it failed; else empty.
     """
 
     name: str
@@ -89,17 +86,6 @@ def _lacks_triton(folder: Path) -> str | None:
     measured = {result.operation for result in results if result.backend == "triton"}
     missing = sorted({result.operation for result in results} - measured)
     return f"no time of Triton's kernels for: {', '.join(missing)}" if missing else None
-
-
-def _end_to_end(cpu: bool, folder: Path) -> Step:
-    from bench import end_to_end
-
-    arguments = ("-m", "bench.end_to_end", "--workload", WORKLOAD, "--json", str(folder / "end_to_end.json"))
-    if cpu:
-        return Step("end-to-end", arguments)
-    if "device" not in inspect.signature(end_to_end.measure).parameters:
-        return Step("end-to-end", arguments, skipped="bench.end_to_end measures on the CPU only")
-    return Step("end-to-end", (*arguments, "--device", "cuda"))
 
 
 def steps(cpu: bool, folder: Path) -> list[Step]:
@@ -133,7 +119,13 @@ def steps(cpu: bool, folder: Path) -> list[Step]:
                 *("--json", str(folder / "aot_report.json")),
             ),
         ),
-        _end_to_end(cpu, folder),
+        Step(
+            "end-to-end",
+            (
+                *("-m", "bench.end_to_end", "--workload", WORKLOAD, "--device", "cpu" if cpu else "cuda"),
+                *("--json", str(folder / "end_to_end.json")),
+            ),
+        ),
     ]
 
 
@@ -150,9 +142,6 @@ def _variables(cpu: bool) -> dict[str, str]:
 def run_step(step: Step, folder: Path, variables: dict[str, str]) -> Outcome:
     """Runs a step, with its output on the screen and in a file NAME.log of the folder."""
     print(f"\n=== {step.name}", flush=True)
-    if step.skipped:
-        print(f"skipped: {step.skipped}", flush=True)
-        return Outcome(step.name, "skipped", detail=step.skipped)
     begin = time.monotonic()
     command = [sys.executable, *step.arguments]
     with (

@@ -14,8 +14,8 @@ def test_measures_and_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = "charades-clip-slowfast"
-    small = dataclasses.replace(WORKLOADS[name], videos=2, queries=3, video_dims=18, text_dims=16)
-    small = dataclasses.replace(small, changes={"video_dims": 18, "text_dims": 16})
+    small = dataclasses.replace(WORKLOADS[name], videos=2, queries=3, video_dims=18)
+    small = dataclasses.replace(small, changes={"video_dims": 18})
     monkeypatch.setitem(end_to_end.WORKLOADS, name, small)
     monkeypatch.setattr(
         "sys.argv", ["end_to_end", "--workload", name, "--repeat", "3", "--json", str(tmp_path / "x.json")]

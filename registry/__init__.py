@@ -1,6 +1,15 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Registry nodes of the plugin, imported as `mesm_plugin.registry`."""
 
-from mesm_plugin.registry.nodes import DATASETS, FUNCTIONS, HOOKS, METRICS, MODELS, TRANSFORMS, SharedRegistry
+from mesm_plugin.registry.nodes import (
+    DATA_SAMPLERS,
+    DATASETS,
+    FUNCTIONS,
+    HOOKS,
+    METRICS,
+    MODELS,
+    TRANSFORMS,
+    SharedRegistry,
+)
 
-__all__ = ["DATASETS", "FUNCTIONS", "HOOKS", "METRICS", "MODELS", "TRANSFORMS", "SharedRegistry"]
+__all__ = ["DATASETS", "DATA_SAMPLERS", "FUNCTIONS", "HOOKS", "METRICS", "MODELS", "TRANSFORMS", "SharedRegistry"]

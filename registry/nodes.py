@@ -53,6 +53,7 @@ class SharedRegistry(Registry):
 
 
 DATASETS = SharedRegistry(root.DATASETS, ["mesm_plugin.datasets"])
+DATA_SAMPLERS = SharedRegistry(root.DATA_SAMPLERS, ["mesm_plugin.datasets"])
 TRANSFORMS = SharedRegistry(root.TRANSFORMS, ["mesm_plugin.datasets"])
 FUNCTIONS = SharedRegistry(root.FUNCTIONS, ["mesm_plugin.datasets"])
 MODELS = SharedRegistry(root.MODELS, ["mesm_plugin.models", "mesm_plugin.models.grounders", "mesm_plugin.losses"])
@@ -60,7 +61,6 @@ METRICS = SharedRegistry(root.METRICS, ["mesm_plugin.evaluation"])
 HOOKS = SharedRegistry(root.HOOKS, ["mesm_plugin.engine.hooks"])
 
 # Nothing of ours is registered in these; MMEngine warns where a default scope lacks a node.
-DATA_SAMPLERS = SharedRegistry(root.DATA_SAMPLERS)
 EVALUATOR = SharedRegistry(root.EVALUATOR)
 INFERENCERS = SharedRegistry(root.INFERENCERS)
 LOG_PROCESSORS = SharedRegistry(root.LOG_PROCESSORS)

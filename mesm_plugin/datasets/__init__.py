@@ -6,6 +6,8 @@ from mesm_plugin.datasets.collate import collate_grounding
 from mesm_plugin.datasets.feature_store import FeatureStore, HDF5FeatureStore, MissingFeaturesError
 from mesm_plugin.datasets.grounding_dataset import GroundingDataset
 from mesm_plugin.datasets.item import build_item
+from mesm_plugin.datasets.qvhighlights import QVHighlightsDataset
+from mesm_plugin.datasets.source_batch_sampler import SourceBatchSampler
 from mesm_plugin.datasets.synthetic import SyntheticDataset, SyntheticFeatures
 from mesm_plugin.datasets.synthetic_export import export_synthetic
 from mesm_plugin.datasets.text import GloVeText, PreExtractedText, SyntheticText, TextEncoder, Vocabulary
@@ -18,6 +20,8 @@ __all__ = [
     "HDF5FeatureStore",
     "MissingFeaturesError",
     "PreExtractedText",
+    "QVHighlightsDataset",
+    "SourceBatchSampler",
     "SyntheticDataset",
     "SyntheticFeatures",
     "SyntheticText",

@@ -16,7 +16,12 @@ _HINGE_CLIPS = 2
 
 @FUNCTIONS.register_module()
 def collate_grounding(
-    items: Sequence[dict[str, Any]], *, training: bool, seed: int = 0, mask_ratio: float = 1 / 3
+    items: Sequence[dict[str, Any]],
+    *,
+    training: bool,
+    seed: int = 0,
+    mask_ratio: float = 1 / 3,
+    max_moments: int | None = None,
 ) -> dict[str, Any]:
     """Collates items of a `GroundingDataset` (V videos, Q queries) into tensors, every video and every query once.
 
@@ -38,21 +43,28 @@ def collate_grounding(
         `masked_words` (Q, Lw) bool: of n words max(1, int(n * mask_ratio)), drawn without replacement by weight, words
         of weight 0 never, and none where n = 1. With a vocabulary `words_label` (Q, Lw) int64, 0 where padded, and
         `unknown_words` (Q, Lw) bool. `hinge_positive` and `hinge_negative` (Q, 2) int64: clips drawn inside and outside
-        of `segment_mask`, twice the same only if there is but one; the same clips in both if none is outside.
+        of `segment_mask`, twice the same only if there is but one; the same clips in both if none is outside. Where
+        clips are graded, the first of both are the clip graded highest and the one graded lowest, as in Moment-DETR;
+        the second are drawn, or these two again if no clip is outside.
 
     Args:
         items: Items of the batch.
         training: Whether to draw what only training needs; if not, nothing is random.
         seed: Of the random draws.
         mask_ratio: Share of the words to mask.
+        max_moments: In training, of the moments of a query with more so many are drawn; None keeps all. The clips
+            inside stay those of all moments.
 
     Returns:
         `inputs`, a dict of tensors, and `data_samples`, a list of V `GroundingDataSample`.
 
     Raises:
-        ValueError: Items without labels in training, some items with labels and some without, or features of
-            different widths.
+        ValueError: Items without labels in training, some items with labels and some without, features of different
+            widths, or `max_moments` is not positive.
     """
+    if max_moments is not None and max_moments < 1:
+        raise ValueError(f"max_moments is {max_moments}, expected at least 1, or None for all")
+    rng = np.random.default_rng([seed, *(item["sample_idx"] for item in items)])
     queries = [query for item in items for query in item["queries"]]
     labelled = _all_or_none(items, queries, "moments", "labelled")
     if training and not labelled:
@@ -77,15 +89,17 @@ def collate_grounding(
         "source_clips_mask": _mask_of_lengths(list(map(len, source_clips))),
     }
     if labelled:
-        inputs["moments"] = _pad(query["moments"] for query in queries)
-        inputs["moments_mask"] = _mask_of_lengths([len(query["moments"]) for query in queries])
+        moments = [query["moments"] for query in queries]
+        if training and max_moments is not None:
+            moments = [_draw_moments(rows, max_moments, rng) for rows in moments]
+        inputs["moments"] = _pad(moments)
+        inputs["moments_mask"] = _mask_of_lengths(list(map(len, moments)))
         # A batch's longest video has a query, so padding gives Lv columns.
         inputs["segment_mask"] = _pad(query["segment_mask"] for query in queries)
         inputs["saliency"] = _pad(query["saliency"] for query in queries)
 
     pair_video, pair_query = query_video, np.arange(len(queries))
     if training:
-        rng = np.random.default_rng([seed, *(item["sample_idx"] for item in items)])
         negatives = _draw_of_other_sources(source[query_video], rng)
         if len(negatives):
             pair_video = np.concatenate((query_video, query_video))
@@ -99,7 +113,13 @@ def collate_grounding(
         inside = inputs["segment_mask"].numpy()
         outside = inputs["video_mask"].numpy()[query_video] & ~inside
         positive, negative = _draw_clips(inside, rng), _draw_clips(outside, rng)
-        negative = np.where(outside.any(axis=1, keepdims=True), negative, positive)
+        if _all_or_none(items, queries, "extreme_clips", "with graded clips"):
+            extremes = torch.stack([query["extreme_clips"] for query in queries]).numpy()
+            some_outside = outside.any(axis=1)
+            positive = np.stack((extremes[:, 0], np.where(some_outside, positive[:, 0], extremes[:, 0])), axis=1)
+            negative = np.stack((extremes[:, 1], np.where(some_outside, negative[:, 0], extremes[:, 1])), axis=1)
+        else:
+            negative = np.where(outside.any(axis=1, keepdims=True), negative, positive)
         inputs["hinge_positive"], inputs["hinge_negative"] = torch.from_numpy(positive), torch.from_numpy(negative)
     inputs["pair_video"], inputs["pair_query"] = torch.from_numpy(pair_video), torch.from_numpy(pair_query)
     return {"inputs": inputs, "data_samples": [item["data_sample"] for item in items]}
@@ -156,6 +176,13 @@ def _draw_of_other_sources(query_source: np.ndarray, rng: np.random.Generator) -
     draws = rng.integers(0, len(order) - own)
     block = (np.cumsum(counts) - counts)[query_source]
     return order[np.where(draws >= block, draws + own, draws)]
+
+
+def _draw_moments(moments: Tensor, count: int, rng: np.random.Generator) -> Tensor:
+    """So many of the (M, 2) moments, in their order; all if there are no more."""
+    if len(moments) <= count:
+        return moments
+    return moments[np.sort(rng.choice(len(moments), count, replace=False))]
 
 
 def _draw_masked_words(

@@ -1,8 +1,10 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Files that the user has to provide."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 def require_file(file: str | Path, content: str) -> Path:
@@ -37,3 +39,16 @@ def read_lines(path: Path) -> Iterator[str]:
                 yield line.decode("utf-8")
             except UnicodeDecodeError as error:
                 raise ValueError(f"{path}:{number}: not UTF-8 text ({error}); convert the file") from error
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """The values of a JSON Lines file, one a line, with the number of the line from 1.
+
+    Raises:
+        ValueError: A line is not UTF-8, or not JSON; the message names file and line.
+    """
+    for number, line in enumerate(read_lines(path), 1):
+        try:
+            yield number, json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}:{number}: not a line of JSON ({error}); is the file complete?") from error

@@ -3,6 +3,7 @@
 
 from typing import Any
 
+import numpy as np
 from mmengine.dataset import BaseDataset
 
 from mesm_plugin.datasets.feature_store import FeatureStore, MissingFeaturesError
@@ -87,13 +88,17 @@ class GroundingDataset(BaseDataset):
         info = self.get_data_info(idx)
         item = build_item(
             info,
-            self.features[info["vid"]],
+            self.read_features(info["vid"]),
             self.text,
             clip_length=self.clip_length,
             max_clips=self.max_clips,
             tef=self.tef,
         )
         return self.pipeline(item)
+
+    def read_features(self, vid: str) -> np.ndarray:
+        """Clip features (Lv, Dv) float32 of a video, as `prepare_data` takes them."""
+        return self.features[vid]
 
     def start_clip(self, start: float, duration: float) -> float:
         """Key by which the released code orders the queries of a video: the clip in which a moment starts."""

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from mesm_plugin.datasets.clips import clips_inside, endpoint_features, pool_clips
+from mesm_plugin.datasets.grades import fit_grades
 from mesm_plugin.datasets.text.encoder import TextEncoder
 from mesm_plugin.structures import GroundingDataSample
 
@@ -24,8 +25,8 @@ def build_item(
 
     Args:
         info: `vid`, `source`, `duration` (seconds), `sample_idx` and `queries`, a list of dicts with `qid`, `sentence`
-            and, where labelled, `moments` (M, 2) in seconds and `saliency`, one grade per clip (cut or padded with 0 to
-            the number of clips, as published grades can be a clip off).
+            and, where labelled, `moments` (M, 2) in seconds; where the clips of the moments are graded, their indices
+            `relevant_clips` (n,) and `grades` (n, annotators).
         features: (Lv, Dv) float32, before pooling.
         text: Encodes the sentences.
         clip_length: Seconds of a clip; None if the clips divide the duration evenly.
@@ -36,10 +37,12 @@ def build_item(
         `sample_idx`, `source`, `video` (Lv, Dv) float32, `queries` and `data_sample`. A query has `words` (Lw, Dt)
         float32, `words_weight` (Lw,) float32, with a vocabulary `words_label` (Lw,) int64 and `unknown_words` (Lw,)
         bool, and, where labelled, `moments` (M, 2) float32 divided by the duration and not clipped, `segment_mask`
-        (Lv,) bool and `saliency` (Lv,) float32.
+        (Lv,) bool and `saliency` (Lv,) float32: the sum of the grades, or 1 inside and 0 outside. With grades,
+        `segment_mask` is True on the graded clips, and `extreme_clips` (2,) int64 are those graded highest and lowest.
 
     Raises:
-        ValueError: There is no query, one has an empty list of moments, or cannot be encoded.
+        ValueError: There is no query, one has an empty list of moments or cannot be encoded, or clips are to be pooled
+            that are graded.
     """
     video = pool_clips(features, max_clips)
     if tef:
@@ -48,7 +51,7 @@ def build_item(
     if not info["queries"]:
         raise ValueError(f"video {info['vid']} has no queries")
     duration, labelled = info["duration"], "moments" in info["queries"][0]
-    queries, gt_moments = [], []
+    queries, gt_moments, gt_clips, gt_grades = [], [], [], []
     for query in info["queries"]:
         item = text.encode(query["sentence"], query["qid"])
         if labelled:
@@ -56,13 +59,19 @@ def build_item(
             if len(moments) == 0:
                 raise ValueError(f"query {query['qid']} of video {info['vid']} has an empty list of moments")
             gt_moments.append(moments)
-            mask = clips_inside(moments, duration, len(features), clip_length, max_clips)
-            saliency = mask.astype(np.float32)
-            if "saliency" in query:
-                grades = np.zeros(len(features), dtype=np.float32)
-                given = np.asarray(query["saliency"], dtype=np.float32)[: len(features)]
-                grades[: len(given)] = given
-                saliency = pool_clips(grades, max_clips)
+            if "grades" in query:
+                if len(video) < len(features):
+                    raise ValueError(
+                        f"video {info['vid']} has {len(features)} clips, max_clips is {max_clips}: graded clips cannot "
+                        "be pooled, cut the features"
+                    )
+                mask, saliency, extremes = fit_grades(query["relevant_clips"], query["grades"], len(video))
+                item["extreme_clips"] = torch.from_numpy(extremes)
+                gt_clips.append(np.asarray(query["relevant_clips"], dtype=np.int64))
+                gt_grades.append(np.asarray(query["grades"], dtype=np.int64))
+            else:
+                mask = clips_inside(moments, duration, len(features), clip_length, max_clips)
+                saliency = mask.astype(np.float32)
             item["moments"] = torch.from_numpy((moments / duration).astype(np.float32))
             item["segment_mask"] = torch.from_numpy(mask)
             item["saliency"] = torch.from_numpy(saliency)
@@ -78,6 +87,8 @@ def build_item(
     }
     if labelled:
         metainfo["gt_moments"] = gt_moments
+    if gt_grades:
+        metainfo |= {"gt_clips": gt_clips, "gt_grades": gt_grades}
     return {
         "sample_idx": info["sample_idx"],
         "source": info["source"],

@@ -240,6 +240,44 @@ def test_hinge_clips_where_there_are_too_few(make_item: MakeItem) -> None:
     assert drawn([True]) == ([0, 0], [0, 0])
 
 
+def test_hinge_clips_of_graded_clips(make_item: MakeItem) -> None:
+    seen: set[tuple[int, ...]] = set()
+    for index in range(60):
+        item = make_item(index, 5, (2, 2))
+        for query in item["queries"]:
+            query["extreme_clips"] = torch.tensor([1, 0])
+        item["queries"][1]["segment_mask"][:] = True
+        inputs = _inputs([item])
+        positive, negative = inputs["hinge_positive"], inputs["hinge_negative"]
+        # Query 0 covers clips 0 and 1 of 5; the second clips are drawn.
+        assert (positive[0, 0], negative[0, 0]) == (1, 0)
+        seen.add((int(positive[0, 1]), int(negative[0, 1])))
+        # No clip is outside: the graded ones come twice.
+        assert (positive[1].tolist(), negative[1].tolist()) == ([1, 1], [0, 0])
+    assert seen == {(clip, other) for clip in (0, 1) for other in (2, 3, 4)}
+
+
+def test_moments_are_drawn(make_item: MakeItem) -> None:
+    def batch(index: int, **options: Any) -> dict[str, torch.Tensor]:
+        item = make_item(index, 8, (2, 2))
+        item["queries"][0]["moments"] = torch.arange(14.0).reshape(7, 2) / 16
+        return collate_grounding([item], **{"training": True, "max_moments": 5} | options)["inputs"]
+
+    seen = set()
+    for index in range(200):
+        inputs = batch(index)
+        assert inputs["moments_mask"].sum(dim=1).tolist() == [5, 1]
+        starts = (inputs["moments"][0, :, 0] * 8).int().tolist()
+        assert starts == sorted(set(starts))
+        seen.add(tuple(starts))
+    assert len(seen) == 21  # 5 of 7
+    assert batch(0, max_moments=None)["moments"].shape == (2, 7, 2)
+    assert batch(0, max_moments=7)["moments"].shape == (2, 7, 2)
+    assert batch(0, training=False)["moments"].shape == (2, 7, 2)
+    with pytest.raises(ValueError, match="max_moments is 0, expected at least 1, or None for all"):
+        batch(0, max_moments=0)
+
+
 def test_same_seed_and_items_give_the_same_batch(make_item: MakeItem) -> None:
     items = [make_item(i, 20, (9, 9, 9)) for i in range(4)]
     first, again = _inputs(items, seed=3), _inputs(items, seed=3)

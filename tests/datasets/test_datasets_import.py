@@ -12,8 +12,15 @@ def test_import_is_light() -> None:
 
 
 def test_components_resolve_by_bare_name() -> None:
-    for name in ("CharadesSTADataset", "HDF5FeatureStore", "SyntheticDataset", "SyntheticFeatures"):
+    for name in (
+        "CharadesSTADataset",
+        "HDF5FeatureStore",
+        "QVHighlightsDataset",
+        "SyntheticDataset",
+        "SyntheticFeatures",
+    ):
         assert registry.DATASETS.get(name) is registry.DATASETS.parent.get(name) is getattr(datasets, name)
     for name in ("GloVeText", "PreExtractedText", "SyntheticText"):
         assert registry.TRANSFORMS.get(name) is registry.TRANSFORMS.parent.get(name) is getattr(datasets, name)
+    assert registry.DATA_SAMPLERS.parent.get("SourceBatchSampler") is datasets.SourceBatchSampler
     assert registry.FUNCTIONS.parent.get("collate_grounding") is datasets.collate_grounding

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from mesm_plugin.datasets.files import read_lines, require_file
+from mesm_plugin.datasets.files import read_json_lines, read_lines, require_file
 
 
 def test_existing_file(tmp_path: Path) -> None:
@@ -32,3 +32,11 @@ def test_lines_in_another_encoding(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"fine\ncaf\xe9\n")
     with pytest.raises(ValueError, match=r"a\.txt:2: not UTF-8 text \(.*\); convert the file"):
         list(read_lines(tmp_path / "a.txt"))
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n[2]')
+    assert list(read_json_lines(tmp_path / "a.jsonl")) == [(1, {"a": 1}), (2, [2])]
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n\n')
+    with pytest.raises(ValueError, match=r"a\.jsonl:2: not a line of JSON \(.*\); is the file complete\?"):
+        list(read_json_lines(tmp_path / "a.jsonl"))

@@ -63,18 +63,22 @@ def test_moments_are_not_clipped_and_several_are_kept(length_text: Any) -> None:
     assert item["queries"][0]["segment_mask"].tolist() == [True, True, False, True]
 
 
-@pytest.mark.parametrize(
-    ("grades", "expected"), [([0, 3, 2, 0], [0, 3, 2, 0]), ([0, 3], [0, 3, 0, 0]), ([0, 3, 2, 1, 4], [0, 3, 2, 1])]
-)
-def test_grades_are_fitted_to_the_clips(length_text: Any, grades: list[int], expected: list[int]) -> None:
-    item = build_item(_info(saliency=grades), FEATURES, length_text, clip_length=1.0)
-    assert item["queries"][0]["saliency"].dtype == torch.float32
-    assert item["queries"][0]["saliency"].tolist() == expected
+def test_graded_clips(length_text: Any) -> None:
+    graded = {"relevant_clips": [1, 2], "grades": [[4, 4, 3], [0, 1, 0]]}
+    item = build_item(_info(**graded), FEATURES, length_text, clip_length=1.0)
+    (query,) = item["queries"]
+    assert query["segment_mask"].tolist() == [False, True, True, False]
+    assert query["saliency"].dtype == torch.float32
+    assert query["saliency"].tolist() == [0, 11, 1, 0]
+    assert query["extreme_clips"].tolist() == [1, 2]
+    assert item["data_sample"].gt_clips[0].tolist() == [1, 2]
+    assert item["data_sample"].gt_grades[0].tolist() == [[4, 4, 3], [0, 1, 0]]
 
 
-def test_grades_are_pooled_with_the_clips(length_text: Any) -> None:
-    item = build_item(_info(saliency=[0, 3, 2, 0]), FEATURES, length_text, clip_length=1.0, max_clips=2)
-    assert item["queries"][0]["saliency"].tolist() == [1.5, 2]
+def test_graded_clips_are_not_pooled(length_text: Any) -> None:
+    graded = {"relevant_clips": [1], "grades": [[4, 4, 3]]}
+    with pytest.raises(ValueError, match=r"video v has 4 clips, max_clips is 2: graded clips cannot be pooled, cut"):
+        build_item(_info(**graded), FEATURES, length_text, clip_length=1.0, max_clips=2)
 
 
 def test_empty_list_of_moments(length_text: Any) -> None:

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 from operator import methodcaller
 from typing import Any
 
+import numpy as np
+
+from mesm_plugin.evaluation.functional.types import FloatArray
 from mesm_plugin.utils import atomic_file
 
 
@@ -20,6 +23,11 @@ def write_submission(records: Iterable[Mapping[str, Any]], path: str | os.PathLi
     """
     with atomic_file(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         file.writelines(_line_of(record) for record in records)
+
+
+def rounded(values: Any) -> FloatArray:
+    """Numbers as they stand in a submission, with 4 decimals, float64."""
+    return np.asarray(values, dtype=np.float64).round(4)
 
 
 def _line_of(record: Mapping[str, Any]) -> str:

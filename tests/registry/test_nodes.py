@@ -25,7 +25,7 @@ NAMES = {
     "DATASETS": ["CharadesSTADataset", "SyntheticDataset", "HDF5FeatureStore"],
     "TRANSFORMS": ["GloVeText", "PreExtractedText"],
     "FUNCTIONS": ["collate_grounding"],
-    "METRICS": ["MomentRetrievalMetric"],
+    "METRICS": ["HighlightDetectionMetric", "MomentRetrievalMetric"],
     "HOOKS": ["PredictionPlotHook"],
 }
 ALL = [(node, name) for node, names in NAMES.items() for name in names]

@@ -1,7 +1,8 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
-"""Scoring of moment retrieval with plain NumPy."""
+"""Scoring of moment retrieval and highlight detection with plain NumPy."""
 
 from mesm_plugin.evaluation.functional.average_precision import average_precision
+from mesm_plugin.evaluation.functional.highlight_detection import LOWEST_GRADES, evaluate_highlight_detection
 from mesm_plugin.evaluation.functional.moment_retrieval import (
     AVERAGED_THRESHOLDS,
     LENGTH_RANGES,
@@ -14,8 +15,10 @@ from mesm_plugin.evaluation.functional.temporal_iou import temporal_hull_iou, te
 __all__ = [
     "AVERAGED_THRESHOLDS",
     "LENGTH_RANGES",
+    "LOWEST_GRADES",
     "MAX_WINDOWS",
     "average_precision",
+    "evaluate_highlight_detection",
     "evaluate_moment_retrieval",
     "mean_iou",
     "recall_at_one",

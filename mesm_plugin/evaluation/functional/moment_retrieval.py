@@ -125,18 +125,19 @@ def _scores(
     map_thresholds: list[float],
 ) -> dict[str, dict[str, float]]:
     recall = recall_at_one(windows[:, 0, :2], moments, moments_mask, np.array(r1_thresholds))
-    r1 = {f"{threshold:g}": _percent(value) for threshold, value in zip(r1_thresholds, recall, strict=True)}
-    r1["miou"] = _percent(mean_iou(windows[:, 0, :2], moments, moments_mask))
+    r1 = {f"{threshold:g}": percent(value) for threshold, value in zip(r1_thresholds, recall, strict=True)}
+    r1["miou"] = percent(mean_iou(windows[:, 0, :2], moments, moments_mask))
 
     thresholds = sorted({*AVERAGED_THRESHOLDS, *map_thresholds})
     precision = average_precision(windows, moments, moments_mask, np.array(thresholds)).mean(axis=0)
     at_threshold = dict(zip(thresholds, precision, strict=True))
-    mean_ap = {f"{threshold:g}": _percent(at_threshold[threshold]) for threshold in map_thresholds}
-    mean_ap["average"] = _percent(np.mean([at_threshold[threshold] for threshold in AVERAGED_THRESHOLDS]))
+    mean_ap = {f"{threshold:g}": percent(at_threshold[threshold]) for threshold in map_thresholds}
+    mean_ap["average"] = percent(np.mean([at_threshold[threshold] for threshold in AVERAGED_THRESHOLDS]))
     return {"MR-R1": r1, "MR-mAP": mean_ap}
 
 
-def _percent(share: float) -> float:
+def percent(share: float) -> float:
+    """A share as the peers print it: in percent with two decimals."""
     return float(f"{100 * share:.2f}")
 
 

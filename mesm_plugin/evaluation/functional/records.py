@@ -66,6 +66,38 @@ def pad_windows(records: Sequence[Record], key: str, columns: int) -> tuple[Floa
     return windows, mask
 
 
+def pad_scores(records: Sequence[Record], key: str) -> tuple[FloatArray, BoolArray]:
+    """Gathers the clip scores of all records in one array.
+
+    Args:
+        records: Q records with a `qid` and, under `key`, a list of scores.
+        key: "pred_saliency_scores".
+
+    Returns:
+        The scores (Q, N), float64, zero where padded; and a mask (Q, N), True = valid.
+
+    Raises:
+        ValueError: A record lacks `key`, or its scores are no finite numbers in a row; names the qid.
+    """
+    arrays = []
+    for record in records:
+        if record.get(key) is None:
+            raise ValueError(f"qid {record['qid']!r} has no {key}; expected a score for each clip")
+        try:
+            array = np.asarray(record[key], dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"qid {record['qid']!r}: {key} is not a list of numbers: {error}") from error
+        if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
+            shown = array.tolist() if array.size < 10 else f"of shape {array.shape}"
+            raise ValueError(f"qid {record['qid']!r}: {key} is {shown}; expected a finite score for each clip")
+        arrays.append(array)
+    lengths = np.array([len(array) for array in arrays])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    scores = np.zeros(mask.shape)
+    scores[mask] = np.concatenate(arrays)
+    return scores, mask
+
+
 def _windows_of(record: Record, key: str, columns: int) -> FloatArray:
     if record.get(key) is None:
         raise ValueError(f"qid {record['qid']!r} has no {key}; is it a record of an unlabelled split?")

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
@@ -16,8 +15,7 @@ from mesm_plugin.evaluation.functional.moment_retrieval import (
     checked_thresholds,
     evaluate_moment_retrieval,
 )
-from mesm_plugin.evaluation.functional.types import FloatArray
-from mesm_plugin.evaluation.submission import write_submission
+from mesm_plugin.evaluation.submission import rounded, write_submission
 from mesm_plugin.registry import METRICS
 
 
@@ -110,12 +108,12 @@ class MomentRetrievalMetric(BaseMetric):
                 "use a labelled split, or set output_file to write the predictions without scoring them"
             )
         predictions = [
-            {"qid": qid, "query": sentence, "vid": vid, "pred_relevant_windows": _rounded(rows)}
+            {"qid": qid, "query": sentence, "vid": vid, "pred_relevant_windows": rounded(rows)}
             for qid, sentence, rows in zip(qids, sample["sentences"], windows, strict=True)
         ]
         if saliency is not None and self.output_file is not None:
             for record, scores in zip(predictions, saliency, strict=True):
-                record["pred_saliency_scores"] = _rounded(scores)
+                record["pred_saliency_scores"] = rounded(scores)
         ground_truth = []
         if moments is not None:
             ground_truth = [{"qid": qid, "relevant_windows": rows} for qid, rows in zip(qids, moments, strict=True)]
@@ -128,10 +126,6 @@ def _per_query(sample: dict, key: str) -> list | None:
     if values is not None and len(values) != len(sample["qids"]):
         raise ValueError(f"video {sample['vid']!r} has {len(values)} {key} for {len(sample['qids'])} queries")
     return values
-
-
-def _rounded(values: Any) -> FloatArray:
-    return np.asarray(values, dtype=np.float64).round(4)
 
 
 def _flat(prefix: str, scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

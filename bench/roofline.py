@@ -70,18 +70,18 @@ def attention_work(
     row = problems * heads * channels * BYTES[precision]
     long = chosen.constants["BLOCK_LONG"]
     padded = _tiles(clips, long) * long * short
-    # The forward pass leaves the narrow direction's output in float32 to the backward pass.
-    moved = problems * heads * channels * 4 * words
+    # The forward pass also leaves the narrow direction's output in float32 to the backward pass.
+    unrounded = problems * heads * channels * words * 4
     if kernel == cross_attention.FORWARD:
         # Query and output of each side, key and value of the other one.
         least_bytes = row * 4 * (clips + words)
         chunks = _tiles(clips, cross_attention.TILES * long)
-        moved += least_bytes + row * 2 * words * (chunks - 1)
+        moved = least_bytes + row * 2 * words * (chunks - 1) + unrounded
         products = 2
     else:
-        # Query, key, value, the gradient of the output and three gradients.
-        least_bytes = row * 7 * (clips + words)
-        moved += least_bytes
+        # Query, key, value, the gradient of the output and three gradients; and the narrow direction's output.
+        least_bytes = row * (7 * (clips + words) + words)
+        moved = least_bytes - row * words + unrounded
         products = 5
     per_logit = 2 * 2 * products * problems * heads * channels
     return Work(chosen, moved, least_bytes, per_logit * padded, per_logit * clips * words)

@@ -50,3 +50,19 @@ def store_rounded(pointer, x, mask, EMULATE_BF16: tl.constexpr):
 def dot(a, b, ACCUMULATOR: tl.constexpr, PRECISION: tl.constexpr):
     """Matrix product of operands, accumulated in the dtype ACCUMULATOR."""
     return tl.dot(a, b, out_dtype=ACCUMULATOR, input_precision=PRECISION)
+
+
+@triton.jit
+def dot_transposed(a, b, ACCUMULATOR: tl.constexpr, PRECISION: tl.constexpr):
+    """Matrix product of a and the transpose of b, both operands with one row of channels each.
+
+    Products in IEEE float32 hold whole rows of both operands in registers. Rows of 64 channels are too long for that,
+    so these add the product of the odd channels to that of the even ones; a thread has both side by side.
+    """
+    if PRECISION == "ieee" and a.dtype == tl.float32 and a.shape[1] == 64:
+        even_a, odd_a = tl.split(a.reshape(a.shape[0], 32, 2))
+        even_b, odd_b = tl.split(b.reshape(b.shape[0], 32, 2))
+        product = dot(even_a, tl.trans(even_b), ACCUMULATOR, PRECISION)
+        return product + dot(odd_a, tl.trans(odd_b), ACCUMULATOR, PRECISION)
+    else:
+        return dot(a, tl.trans(b), ACCUMULATOR, PRECISION)

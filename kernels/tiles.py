@@ -43,16 +43,19 @@ class Rule(NamedTuple):
 _AMPERE = ("sm_80", "sm_86", "sm_89")
 
 CROSS_ATTENTION = (
+    Rule(Tile(16, 0, 4, 2), ("backward",), ("gfx942",), ("fp32",)),
+    Rule(Tile(16, 0, 8, 1), ("backward",), precision=("fp32", "tf32"), short=(64,), head_size=(64,)),
     Rule(Tile(16, 0, 8, 2), ("backward",), _AMPERE, ("fp32",), short=(32,), head_size=(16,)),
     Rule(Tile(16, 0, 8, 2), ("backward",), precision=("fp32",), short=(16,), head_size=(16,)),
     Rule(Tile(16, 0, 16, 2), ("backward",), precision=("fp32",), short=(16, 32), head_size=(16, 32)),
     Rule(Tile(16, 0, 8, 2), precision=("fp32",)),
-    Rule(Tile(16, 0, 4, 2), ("backward",), _AMPERE, ("tf32",), short=(64,)),
+    # With a pipeline, sm_90 and sm_100 would load operands of their products of 64 rows by 4 bytes.
+    Rule(Tile(16, 0, 4, 1), ("backward",), precision=("tf32",), short=(64,)),
+    Rule(Tile(32, 0, 8, 1), precision=("tf32",), short=(64,)),
     Rule(Tile(32, 0, 4, 2), ("backward",), precision=("tf32",), short=(32,), head_size=(64,)),
-    # With a pipeline, operands of its products of 64 rows would be loaded by 4 bytes.
-    Rule(Tile(32, 0, 4, 1), ("forward",), ("sm_90",), ("tf32",), short=(64,)),
-    Rule(Tile(32, 0, 4, 2), ("backward",), (*_AMPERE, "sm_90"), ("fp16", "bf16"), short=(64,), head_size=(64,)),
+    Rule(Tile(32, 0, 4, 2), ("backward",), precision=("fp16", "bf16"), short=(64,), head_size=(64,)),
     Rule(Tile(64, 0, 4, 2), ("backward",), short=(64,)),
+    Rule(Tile(32, 0, 4, 2), ("forward",), ("sm_120",), ("fp16", "bf16"), short=(32,), head_size=(16,)),
     Rule(Tile(32, 0, 4, 2), short=(64,)),
     Rule(Tile(32, 0, 2, 2)),
 )

@@ -44,7 +44,7 @@ def cross_attention(
     _check_padded(direction)
     _check_alike(direction)
     scale, seed = _check_options(query, dropout_p, seed, scale)
-    longest = _longest(query)
+    longest = operator.SHORT_TILES[-1]
     unsupported = _unsupported("query", query)
     if unsupported is None and min(query.shape[1], key.shape[1]) > longest:
         unsupported = (
@@ -111,8 +111,8 @@ def bidirectional_cross_attention(
     scale, seed = _check_options(q_clips, dropout_p, seed, scale)
     unsupported = (
         _unsupported("q_clips", q_clips)
-        or _too_long("k_words", k_words.shape, k_words.shape[1], _longest(q_clips))
-        or _too_long("q_words", q_words.shape, q_words.shape[1], _longest(q_clips))
+        or _too_long("k_words", k_words.shape, k_words.shape[1])
+        or _too_long("q_words", q_words.shape, q_words.shape[1])
     )
     if not use_triton(backend, q_clips, unsupported):
         return (
@@ -174,8 +174,8 @@ def packed_bidirectional_cross_attention(
     scale, seed = _check_options(q_clips, dropout_p, seed, scale)
     unsupported = (
         _unsupported("q_clips", q_clips)
-        or _too_long("clip_problems", clip_problems.table.shape, clip_problems.max_keys, _longest(q_clips))
-        or _too_long("word_problems", word_problems.table.shape, word_problems.max_queries, _longest(q_clips))
+        or _too_long("clip_problems", clip_problems.table.shape, clip_problems.max_keys)
+        or _too_long("word_problems", word_problems.table.shape, word_problems.max_queries)
     )
     if not use_triton(backend, q_clips, unsupported):
         options = (scale, dropout_p, seed)
@@ -288,12 +288,8 @@ def _unsupported(name: str, query: Tensor) -> str | None:
     return None
 
 
-def _longest(query: Tensor) -> int:
-    """Length of the short side that the kernels take."""
-    return operator.short_tiles(query.dtype, query.shape[-1], query.device)[-1]
-
-
-def _too_long(name: str, shape: torch.Size, length: int, longest: int) -> str | None:
+def _too_long(name: str, shape: torch.Size, length: int) -> str | None:
+    longest = operator.SHORT_TILES[-1]
     if length <= longest:
         return None
     return (

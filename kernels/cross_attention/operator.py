@@ -21,6 +21,7 @@ from mesm_plugin.kernels.specialisation import (
 from mesm_plugin.kernels.tiles import CROSS_ATTENTION, find_tile
 
 HEAD_SIZES = (16, 32, 64)
+# Sizes that the short side is rounded up to: the last one is the longest that the kernels take.
 SHORT_TILES = (16, 32, 64)
 # Tiles of queries that a program of the forward pass handles, so that keys are read again only once per so many rows.
 TILES = 4
@@ -59,26 +60,17 @@ def specialise(
     return Specialisation(kernel, precision, constants, tile.warps, tile.stages)
 
 
-def short_tiles(dtype: torch.dtype, head_size: int, device: torch.device) -> tuple[int, ...]:
-    """Sizes that the short side is rounded up to: the last one is the longest that the kernels take."""
-    # The registers of a GPU do not hold it.
-    too_large = device.type == "cuda" and dtype == torch.float32 and head_size == HEAD_SIZES[-1]
-    return SHORT_TILES[:-1] if too_large else SHORT_TILES
-
-
 def specialisations(architecture: str) -> list[Specialisation]:
     """Every compiled form that a launch on a GPU of `architecture` can choose."""
     precisions: tuple[Precision, ...] = ("fp16", "bf16", "fp32")
     if architecture.startswith("sm_"):
         precisions += ("tf32",)
-    dtypes = {"fp16": torch.float16, "bf16": torch.bfloat16}
-    gpu = torch.device("cuda")
     return [
         specialise(kernel, architecture, precision, short, head_size, dropout)
         for kernel in (FORWARD, BACKWARD)
         for precision in precisions
         for head_size in HEAD_SIZES
-        for short in short_tiles(dtypes.get(precision, torch.float32), head_size, gpu)
+        for short in SHORT_TILES
         for dropout in (False, True)
     ]
 

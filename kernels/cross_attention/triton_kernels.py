@@ -15,7 +15,7 @@ a table of (first query row, queries, first key row, keys).
 import triton
 import triton.language as tl
 
-from mesm_plugin.kernels.numerics import dot, load_operand, round_to_operand, store_rounded
+from mesm_plugin.kernels.numerics import dot, dot_transposed, load_operand, round_to_operand, store_rounded
 
 
 @triton.jit
@@ -87,7 +87,7 @@ def attend_wide(
         inside = (row < queries)[:, None]
         row = row.to(tl.int64)[:, None]
         q = load_operand(query + row * query_step, inside, EMULATE_BF16)
-        logits = dot(q, tl.trans(k), ACCUMULATOR, PRECISION) * scale_log2
+        logits = dot_transposed(q, k, ACCUMULATOR, PRECISION) * scale_log2
         weights = softmax_tile(tl.where(valid[None, :], logits, float("-inf")), ACCUMULATOR)
         if DROPOUT:
             kept = draw_kept(seed, first_problem + problem, head, start, 0, threshold, BLOCK_LONG, BLOCK_SHORT)
@@ -132,7 +132,7 @@ def attend_narrow(
         position = position.to(tl.int64)[:, None]
         k = load_operand(key + position * key_step, valid[:, None], EMULATE_BF16)
         v = load_operand(value + position * value_step, valid[:, None], EMULATE_BF16)
-        logits = dot(q, tl.trans(k), ACCUMULATOR, PRECISION) * scale_log2
+        logits = dot_transposed(q, k, ACCUMULATOR, PRECISION) * scale_log2
         logits = tl.where(valid[None, :], logits, float("-inf"))
         new_largest = tl.maximum(largest, tl.max(logits, axis=1))
         shift = tl.where(new_largest == float("-inf"), 0.0, new_largest)
@@ -237,9 +237,9 @@ def differentiate_wide(
         row = row.to(tl.int64)[:, None]
         q = load_operand(query + row * query_step, inside, EMULATE_BF16)
         grad = load_operand(grad_out + row * heads * HEAD_SIZE, inside, EMULATE_BF16)
-        logits = dot(q, tl.trans(k), ACCUMULATOR, PRECISION) * scale_log2
+        logits = dot_transposed(q, k, ACCUMULATOR, PRECISION) * scale_log2
         weights = softmax_tile(tl.where(valid[None, :], logits, float("-inf")), ACCUMULATOR)
-        grad_weights = dot(grad, tl.trans(v), ACCUMULATOR, PRECISION)
+        grad_weights = dot_transposed(grad, v, ACCUMULATOR, PRECISION)
         dropped = weights
         if DROPOUT:
             kept = draw_kept(seed, first_problem + problem, head, start, 0, threshold, BLOCK_LONG, BLOCK_SHORT)
@@ -297,9 +297,9 @@ def differentiate_narrow(
         position = position.to(tl.int64)[:, None]
         k = load_operand(key + position * key_step, valid[:, None], EMULATE_BF16)
         v = load_operand(value + position * value_step, valid[:, None], EMULATE_BF16)
-        logits = dot(q, tl.trans(k), ACCUMULATOR, PRECISION) * scale_log2
+        logits = dot_transposed(q, k, ACCUMULATOR, PRECISION) * scale_log2
         weights = tl.where(valid[None, :], tl.exp2(logits - normaliser[:, None]), 0.0)
-        grad_weights = dot(grad, tl.trans(v), ACCUMULATOR, PRECISION)
+        grad_weights = dot_transposed(grad, v, ACCUMULATOR, PRECISION)
         dropped = weights
         if DROPOUT:
             kept = draw_kept(seed, first_problem + problem, head, 0, start, threshold, BLOCK_SHORT, BLOCK_LONG)

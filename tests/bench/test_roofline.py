@@ -11,13 +11,14 @@ from bench.roofline import Work, attention_work, loss_work, workloads
 from mesm_plugin.kernels import bidirectional_cross_attention, iou_positive_contrastive_loss
 from mesm_plugin.kernels.contrastive_loss import operator as contrastive_loss
 from mesm_plugin.kernels.cross_attention import operator as cross_attention
+from mesm_plugin.kernels.specialisation import Precision
 from tests.kernels.interpreter_checks import Checks, checked
 
 pytest.importorskip("triton")
 
 
-def features(count: int, *shape: int) -> torch.Tensor:
-    return torch.randn(count, *shape, requires_grad=True)
+def features(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(*shape, dtype=dtype, requires_grad=True)
 
 
 def bytes_of(checks: Checks, kernel: str, endings: tuple[str, ...]) -> int:
@@ -26,17 +27,18 @@ def bytes_of(checks: Checks, kernel: str, endings: tuple[str, ...]) -> int:
     return sum(count for name, count in moved.items() if name.endswith(endings))
 
 
-def test_attention(interpreter: torch.device) -> None:
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("fp16", torch.float16)])
+def test_attention(precision: Precision, dtype: torch.dtype, interpreter: torch.device) -> None:
     # 300 clips: a second chunk of the forward pass.
     problems, clips, words, heads, channels = 1, 300, 5, 1, 16
-    wide = [features(problems, length, heads, channels) for length in (clips, words, words)]
-    narrow = [features(problems, length, heads, channels) for length in (words, clips, clips)]
+    wide = [features(problems, length, heads, channels, dtype=dtype) for length in (clips, words, words)]
+    narrow = [features(problems, length, heads, channels, dtype=dtype) for length in (words, clips, clips)]
     masks = [torch.ones(problems, length, dtype=torch.bool) for length in (words, clips)]
     with checked() as checks:
         out = bidirectional_cross_attention(*wide, masks[0], *narrow, masks[1], backend="triton")
         (out[0].sum() + out[1].sum()).backward()
     for kernel in (cross_attention.FORWARD, cross_attention.BACKWARD):
-        work = attention_work(kernel, "sm_80", "fp32", problems, clips, words, heads, channels)
+        work = attention_work(kernel, "sm_80", precision, problems, clips, words, heads, channels)
         assert bytes_of(checks, kernel, ("_query", "_key", "_value", "_out", "_unrounded")) == work.bytes
         assert work.bytes >= work.least_bytes
         assert work.flops >= work.least_flops

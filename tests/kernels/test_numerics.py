@@ -10,6 +10,7 @@ tl = triton.language
 
 from mesm_plugin.kernels.numerics import (  # noqa: E402
     dot,
+    dot_transposed,
     load_operand,
     round_to_bf16,
     round_to_operand,
@@ -37,6 +38,17 @@ def multiply_kernel(
     tl.store(accumulated + lane, product)
     operand = round_to_operand(product, left.dtype.element_ty, EMULATE_BF16)
     store_rounded(rounded + lane, operand.to(ACCUMULATOR), row < rows, EMULATE_BF16)
+
+
+@triton.jit
+def multiply_rows_kernel(
+    left, right, product, ROWS: tl.constexpr, OTHER_ROWS: tl.constexpr, CHANNELS: tl.constexpr,
+    ACCUMULATOR: tl.constexpr, PRECISION: tl.constexpr, EMULATE_BF16: tl.constexpr,
+):  # fmt: skip
+    row, other_row, channel = tl.arange(0, ROWS), tl.arange(0, OTHER_ROWS), tl.arange(0, CHANNELS)
+    a = load_operand(left + row[:, None] * CHANNELS + channel, row[:, None] < ROWS, EMULATE_BF16)
+    b = load_operand(right + other_row[:, None] * CHANNELS + channel, other_row[:, None] < OTHER_ROWS, EMULATE_BF16)
+    tl.store(product + row[:, None] * OTHER_ROWS + other_row, dot_transposed(a, b, ACCUMULATOR, PRECISION))
 
 
 def test_rounding_to_bf16(kernel_device: torch.device) -> None:
@@ -78,3 +90,15 @@ def check_product(dtype: torch.dtype, device: torch.device) -> None:
     torch.testing.assert_close(accumulated.double(), expected, rtol=0, atol=tolerance * expected.abs().max().item())
     assert torch.equal(rounded[:rows], accumulated[:rows].to(dtype))
     assert (rounded[rows:] == -7.0).all()
+
+
+@pytest.mark.parametrize("channels", [32, 64])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+def test_transposed_product(dtype: torch.dtype, channels: int, kernel_device: torch.device) -> None:
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(rows, channels, generator=generator).to(kernel_device, dtype) for rows in (16, 32))
+    product = torch.zeros(16, 32, device=kernel_device)
+    constants = numeric_constants(precision_of(dtype, kernel_device), emulates_bf16(dtype, kernel_device))
+    multiply_rows_kernel[(1,)](left, right, product, ROWS=16, OTHER_ROWS=32, CHANNELS=channels, **constants)
+    expected = left.double() @ right.double().T
+    torch.testing.assert_close(product.double(), expected, rtol=0, atol=1e-6 * expected.abs().max().item())

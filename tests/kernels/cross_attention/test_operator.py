@@ -48,9 +48,8 @@ def test_specialisations_are_all_that_a_launch_can_choose(architecture: str) -> 
         (form.kernel, form.precision, *(form.constants[name] for name in ("HEAD_SIZE", "BLOCK_SHORT", "DROPOUT")))
         for form in forms
     }
-    # Both kernels, three head sizes, three short tiles, with and without dropout; but float32 with the largest of both.
-    refused = 2 * 2 * len(precisions & {"fp32", "tf32"})
-    assert len(keys) == len(forms) == 2 * len(precisions) * 3 * 3 * 2 - refused
+    # Both kernels, three head sizes, three short tiles, with and without dropout.
+    assert len(keys) == len(forms) == 2 * len(precisions) * 3 * 3 * 2
     assert {form.precision for form in forms} == precisions
     assert not any(form.constants["EMULATE_BF16"] for form in forms)
     for length in range(1, 65):

@@ -70,6 +70,11 @@ def test_errors_with_larger_heads(dtype: torch.dtype, head_size: int, kernel_dev
     check(random_inputs(kernel_device, dtype, 37, 17, pairs=1, head_size=head_size), dtype, dropout_p=0.1)
 
 
+def test_errors_of_the_largest_heads_and_words(kernel_device: torch.device) -> None:
+    inputs = random_inputs(kernel_device, torch.float32, 37, 64, pairs=1, heads=1, head_size=64)
+    check(inputs, torch.float32, dropout_p=0.1)
+
+
 @pytest.mark.parametrize("dropout_p", [0.0, 0.1])
 def test_errors_in_float64(dropout_p: float, interpreter: torch.device) -> None:
     check(random_inputs(interpreter, torch.float64, 65, 33), torch.float64, dropout_p=dropout_p)

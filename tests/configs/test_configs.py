@@ -1,6 +1,7 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Every shipped config builds, and runs a step of training and of inference on tiny generated features."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,34 @@ def write_annotations(folder: Path) -> dict[str, int]:
     return counts
 
 
+def write_qvhighlights(folder: Path) -> None:
+    """QVHighlights' layout: two sequences of each source video, one of them with two queries."""
+    (folder / "annotations").mkdir(parents=True)
+    rng = np.random.default_rng(3)
+    videos, qid = [], 0
+    words = h5py.File(folder / "clip_text.hdf5", "w")
+    for split, sources in (("train", 20), ("val", 3), ("test", 2)):
+        lines = []
+        for source, start in [(f"{split}{i}", start) for i in range(sources) for start in (0, 0, 16)]:
+            vid = f"{source}_{start}.0_{start + 16}.0"
+            videos.append(vid)
+            record = {"qid": qid, "query": f"{' '.join(rng.choice(WORDS, 4))}.", "duration": 16, "vid": vid}
+            if split != "test":
+                windows = [[4 * i, 4 * i + 2] for i in range(1 + qid % 2)] if qid % 7 else [[0, 16]]
+                clips = [clip for start, end in windows for clip in range(start // 2, end // 2)]
+                record |= {"relevant_windows": windows, "relevant_clip_ids": clips}
+                record["saliency_scores"] = rng.integers(0, 5, (len(clips), 3)).tolist()
+            lines.append(json.dumps(record) + "\n")
+            words[str(qid)] = rng.standard_normal((6, 512), dtype=np.float32)
+            words[str(qid)].attrs["token_ids"] = [49406, *rng.integers(300, 325, 4), 49407]
+            qid += 1
+        (folder / "annotations" / f"highlight_{split}_release.jsonl").write_text("".join(lines))
+    words.close()
+    (folder / "annotations" / "CLIP_tokenized_count.txt").write_text("".join(f"{300 + i} 9\n" for i in range(20)))
+    for name, dims in (("clip_image", 512), ("slowfast", 2304)):
+        write_features(folder / f"{name}.hdf5", dims, list(dict.fromkeys(videos)))
+
+
 def write_glove(file: Path) -> None:
     rng = np.random.default_rng(1)
     file.write_text("".join(f"{w} {' '.join(f'{x:.3f}' for x in rng.standard_normal(300))}\n" for w in WORDS))
@@ -68,6 +97,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 file[str(qid)] = rng.standard_normal((6, 512), dtype=np.float32)
                 file[str(qid)].attrs["token_ids"] = [49406, *rng.integers(300, 325, 4), 49407]
     write_glove(root / "glove.6B.300d.txt")
+    write_qvhighlights(root / "qvhighlights")
     write_annotations(root / "simulated" / "annotations")
     write_features(root / "simulated" / "features.hdf5", 256, videos)
     write_glove(root / "simulated" / "glove.sim.txt")
@@ -139,6 +169,42 @@ def test_best_checkpoint_is_not_chosen_on_the_test_split(load: Callable[[Path], 
         paper = load(CONFIGS / "mesm" / f"{name}_paper_protocol.py")
         assert paper.val_dataloader.dataset.ann_file == paper.test_dataloader.dataset.ann_file
         assert {info["vid"] for info in _dataset(paper.train_dataloader)} == set(TRAIN_VIDEOS)
+
+
+QVHIGHLIGHTS = [file for file in RUNS if "qvhighlights" in file.stem]
+
+
+@pytest.mark.parametrize("file", QVHIGHLIGHTS, ids=lambda file: file.stem)
+def test_qvhighlights_is_scored_and_its_test_split_predicted(file: Path, load: Callable[[Path], Config]) -> None:
+    config = load(file)
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope("mesm_plugin"):
+        model = MODELS.build(config.model).eval()
+        evaluator = Runner.build_evaluator(_Builder(model), config.val_evaluator)
+        loader = Runner.build_dataloader(config.val_dataloader, seed=0)
+        evaluator.dataset_meta = loader.dataset.metainfo
+        for batch in loader:
+            evaluator.process(model.val_step(batch))
+        metrics = evaluator.evaluate(len(loader.dataset))
+        assert {"R1@0.5", "R1@0.7", "mAP", "short/mAP", "middle/mAP"} <= set(metrics)
+        for name in ("Fair", "Good", "VeryGood"):
+            assert 0 <= metrics[f"highlights/{name}/mAP"] <= 100
+            assert 0 <= metrics[f"highlights/{name}/HIT@1"] <= 100
+        test = config.test_dataloader
+        test.dataset.ann_file = test.dataset.ann_file.replace("_val_", "_test_")
+        samples = [s for batch in Runner.build_dataloader(test, seed=0) for s in model.val_step(batch)]
+        assert sorted(qid for sample in samples for qid in sample.qids) == list(range(69, 75))
+        assert all(len(scores) == 8 for sample in samples for scores in sample.pred_saliency)
+
+
+def test_a_training_batch_of_mesm_holds_whole_sources(load: Callable[[Path], Config]) -> None:
+    config = load(CONFIGS / "mesm" / "mesm_qvhighlights_clip_slowfast.py")
+    with DefaultScope.overwrite_default_scope("mesm_plugin"):
+        loader = Runner.build_dataloader(config.train_dataloader, seed=0)
+    assert len(loader) == 7
+    for batch in list(loader)[:-1]:
+        assert batch["inputs"]["source"].tolist() == [0, 0, 1, 1, 2, 2]
+        assert batch["inputs"]["query_video"].tolist() == [0, 0, 1, 2, 2, 3, 4, 4, 5]
 
 
 def _dataset(dataloader: Any) -> list[dict]:

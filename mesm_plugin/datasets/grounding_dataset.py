@@ -1,7 +1,7 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Base class of the data sets: one item is one video with all its queries."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -36,6 +36,9 @@ class GroundingDataset(BaseDataset):
         MissingFeaturesError: Annotated videos without features.
         ValueError: No query is left, or a sentence has no known word.
     """
+
+    divide_by_clips: ClassVar[bool] = False
+    """Whether training divides moments by the seconds that the clips cover, and not by the duration."""
 
     def __init__(
         self,
@@ -93,6 +96,7 @@ class GroundingDataset(BaseDataset):
             clip_length=self.clip_length,
             max_clips=self.max_clips,
             tef=self.tef,
+            divide_by_clips=self.divide_by_clips,
         )
         return self.pipeline(item)
 

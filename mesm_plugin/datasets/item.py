@@ -20,6 +20,7 @@ def build_item(
     clip_length: float | None,
     max_clips: int | None = None,
     tef: bool = True,
+    divide_by_clips: bool = False,
 ) -> dict[str, Any]:
     """One video with all its queries, as `collate_grounding` takes it.
 
@@ -32,11 +33,13 @@ def build_item(
         clip_length: Seconds of a clip; None if the clips divide the duration evenly.
         max_clips: Longer videos are pooled to so many clips.
         tef: Appends the two temporal endpoint features to the channels.
+        divide_by_clips: Divides moments by the seconds that the clips cover, not by the duration, which differs where
+            the features are a clip off; needs `clip_length`.
 
     Returns:
         `sample_idx`, `source`, `video` (Lv, Dv) float32, `queries` and `data_sample`. A query has `words` (Lw, Dt)
         float32, `words_weight` (Lw,) float32, with a vocabulary `words_label` (Lw,) int64 and `unknown_words` (Lw,)
-        bool, and, where labelled, `moments` (M, 2) float32 divided by the duration and not clipped, `segment_mask`
+        bool, and, where labelled, `moments` (M, 2) float32, normalised and not clipped, `segment_mask`
         (Lv,) bool and `saliency` (Lv,) float32: the sum of the grades, or 1 inside and 0 outside. With grades,
         `segment_mask` is True on the graded clips, and `extreme_clips` (2,) int64 are those graded highest and lowest.
 
@@ -51,6 +54,7 @@ def build_item(
     if not info["queries"]:
         raise ValueError(f"video {info['vid']} has no queries")
     duration, labelled = info["duration"], "moments" in info["queries"][0]
+    extent = len(video) * clip_length if divide_by_clips and clip_length is not None else duration
     queries, gt_moments, gt_clips, gt_grades = [], [], [], []
     for query in info["queries"]:
         item = text.encode(query["sentence"], query["qid"])
@@ -72,7 +76,7 @@ def build_item(
             else:
                 mask = clips_inside(moments, duration, len(features), clip_length, max_clips)
                 saliency = mask.astype(np.float32)
-            item["moments"] = torch.from_numpy((moments / duration).astype(np.float32))
+            item["moments"] = torch.from_numpy((moments / extent).astype(np.float32))
             item["segment_mask"] = torch.from_numpy(mask)
             item["saliency"] = torch.from_numpy(saliency)
         queries.append(item)

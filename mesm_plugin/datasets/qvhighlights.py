@@ -36,6 +36,8 @@ class QVHighlightsDataset(GroundingDataset):
     """
 
     METAINFO: ClassVar[dict] = {"dataset_type": "qvhighlights", "task_name": "moment_retrieval"}
+    # As in Moment-DETR and after it; they, too, multiply predictions by the duration.
+    divide_by_clips = True
 
     def __init__(self, *, ann_file: str, clip_length: float = 2.0, max_clips: int | None = 75, **kwargs: Any) -> None:
         if clip_length is None:

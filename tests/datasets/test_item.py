@@ -81,6 +81,11 @@ def test_graded_clips_are_not_pooled(length_text: Any) -> None:
         build_item(_info(**graded), FEATURES, length_text, clip_length=1.0, max_clips=2)
 
 
+def test_moments_over_the_seconds_of_the_clips(length_text: Any) -> None:
+    item = build_item(_info(), FEATURES, length_text, clip_length=0.5, divide_by_clips=True)
+    assert item["queries"][0]["moments"].tolist() == [[0.5, 1.25]]
+
+
 def test_empty_list_of_moments(length_text: Any) -> None:
     with pytest.raises(ValueError, match="query 7 of video v has an empty list of moments"):
         build_item(_info(moments=[]), FEATURES, length_text, clip_length=1.0)

@@ -9,7 +9,7 @@ from mesm_plugin.evaluation.functional.moment_retrieval import (
     MAX_WINDOWS,
     evaluate_moment_retrieval,
 )
-from mesm_plugin.evaluation.functional.recall import mean_iou, recall_at_one
+from mesm_plugin.evaluation.functional.recall import mean_iou, recall_at, recall_at_one
 from mesm_plugin.evaluation.functional.temporal_iou import temporal_hull_iou, temporal_iou
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "evaluate_highlight_detection",
     "evaluate_moment_retrieval",
     "mean_iou",
+    "recall_at",
     "recall_at_one",
     "temporal_hull_iou",
     "temporal_iou",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mesm_plugin.evaluation.functional.average_precision import average_precision
-from mesm_plugin.evaluation.functional.recall import mean_iou, recall_at_one
+from mesm_plugin.evaluation.functional.recall import mean_iou, recall_at, recall_at_one
 from mesm_plugin.evaluation.functional.records import Record, order_like_ground_truth, pad_windows
 from mesm_plugin.evaluation.functional.types import BoolArray, FloatArray
 
@@ -26,35 +26,38 @@ def evaluate_moment_retrieval(
     ground_truth: Sequence[Record],
     *,
     r1_thresholds: Sequence[float] = (0.3, 0.5, 0.7),
+    r5_thresholds: Sequence[float] = (),
     map_thresholds: Sequence[float] = (0.5, 0.75),
     length_ranges: Mapping[str, Sequence[float]] = LENGTH_RANGES,
 ) -> dict[str, dict[str, Any]]:
     """Scores predicted windows as the evaluators of Moment-DETR, QD-DETR and MESM do, to the last printed digit.
 
-    R1 and mIoU look at the first window that a prediction lists, mAP at the first 10 listed, ranked by score. A query
-    whose prediction lists no window counts as a miss. A length range keeps the moments within it and drops the
-    queries left without one; it keeps all predictions.
+    R1 and mIoU look at the first window that a prediction lists, R5 at the first five, mAP at the first 10, ranked by
+    score. A query whose prediction lists no window counts as a miss. A length range keeps the moments within it and
+    drops the queries left without one; it keeps all predictions.
 
     Args:
         predictions: One record a query: `qid` and `pred_relevant_windows` [[start s, end s, score], ...]. Other keys
             are ignored. The order of the records does not matter.
         ground_truth: One record a query: `qid` and `relevant_windows` [[start s, end s], ...].
         r1_thresholds: IoU thresholds of R1.
+        r5_thresholds: IoU thresholds of R5, which these peers do not have; it is left out if there are none.
         map_thresholds: IoU thresholds at which mAP is reported. Its average is over 0.5:0.05:0.95, whatever is
             reported.
         length_ranges: Name -> (min, max] in seconds.
 
     Returns:
         The peers' layout, in percent with two decimals. "full" and each length range that has a query hold
-        {"MR-R1": {"0.5": ..., "miou": ...}, "MR-mAP": {"0.5": ..., "average": ...}}; "brief" holds the headline
-        numbers "MR-full-R1@0.5", "MR-full-miou", "MR-full-mAP@0.5", "MR-full-mAP", "MR-short-mAP" and so on, with
-        None for a range without a query.
+        {"MR-R1": {"0.5": ..., "miou": ...}, "MR-R5": {"0.5": ...}, "MR-mAP": {"0.5": ..., "average": ...}}; "brief"
+        holds the headline numbers "MR-full-R1@0.5", "MR-full-miou", "MR-full-mAP@0.5", "MR-full-mAP", "MR-short-mAP"
+        and so on, with None for a range without a query.
 
     Raises:
         ValueError: A qid is missing, unknown or repeated, a window is malformed or not finite, a query has no moment
             or one that ends before it starts, or an option is out of range; the message names the qid or the option.
     """
     r1_thresholds = checked_thresholds("r1_thresholds", r1_thresholds)
+    r5_thresholds = checked_thresholds("r5_thresholds", r5_thresholds)
     map_thresholds = checked_thresholds("map_thresholds", map_thresholds)
     length_ranges = checked_length_ranges(length_ranges)
     windows, windows_mask = pad_windows(
@@ -65,14 +68,16 @@ def evaluate_moment_retrieval(
     moments, moments_mask = _moments_of(ground_truth)
 
     results: dict[str, dict[str, Any]] = {
-        "full": _scores(windows, moments, moments_mask, r1_thresholds, map_thresholds)
+        "full": _scores(windows, moments, moments_mask, r1_thresholds, r5_thresholds, map_thresholds)
     }
     lengths = moments[..., 1] - moments[..., 0]
     for name, (low, high) in length_ranges.items():
         mask = moments_mask & (lengths > low) & (lengths <= high)
         kept = mask.any(axis=1)
         if kept.any():
-            results[name] = _scores(windows[kept], moments[kept], mask[kept], r1_thresholds, map_thresholds)
+            results[name] = _scores(
+                windows[kept], moments[kept], mask[kept], r1_thresholds, r5_thresholds, map_thresholds
+            )
     return {"brief": _brief(results, length_ranges), **results}
 
 
@@ -122,6 +127,7 @@ def _scores(
     moments: FloatArray,
     moments_mask: BoolArray,
     r1_thresholds: list[float],
+    r5_thresholds: list[float],
     map_thresholds: list[float],
 ) -> dict[str, dict[str, float]]:
     recall = recall_at_one(windows[:, 0, :2], moments, moments_mask, np.array(r1_thresholds))
@@ -133,7 +139,11 @@ def _scores(
     at_threshold = dict(zip(thresholds, precision, strict=True))
     mean_ap = {f"{threshold:g}": percent(at_threshold[threshold]) for threshold in map_thresholds}
     mean_ap["average"] = percent(np.mean([at_threshold[threshold] for threshold in AVERAGED_THRESHOLDS]))
-    return {"MR-R1": r1, "MR-mAP": mean_ap}
+    scores = {"MR-R1": r1, "MR-mAP": mean_ap}
+    if r5_thresholds:
+        recall = recall_at(5, windows[..., :2], moments, moments_mask, np.array(r5_thresholds))
+        scores["MR-R5"] = {f"{key:g}": percent(value) for key, value in zip(r5_thresholds, recall, strict=True)}
+    return scores
 
 
 def percent(share: float) -> float:
@@ -148,6 +158,8 @@ def _brief(
     brief: dict[str, float | None] = {}
     for key, value in full["MR-R1"].items():
         brief["MR-full-miou" if key == "miou" else f"MR-full-R1@{key}"] = value
+    for key, value in full.get("MR-R5", {}).items():
+        brief[f"MR-full-R5@{key}"] = value
     for key, value in full["MR-mAP"].items():
         brief["MR-full-mAP" if key == "average" else f"MR-full-mAP@{key}"] = value
     for name in length_ranges:

@@ -21,17 +21,18 @@ from mesm_plugin.registry import METRICS
 
 @METRICS.register_module()
 class MomentRetrievalMetric(BaseMetric):
-    """R1@IoU, mIoU and mAP of moment retrieval, overall and by moment length, in percent with two decimals.
+    """R1@IoU, R5@IoU, mIoU and mAP of moment retrieval, overall and by moment length, in percent with two decimals.
 
-    The keys are `R1@0.5`, `mIoU`, `mAP@0.5` and `mAP` (the average over 0.5:0.05:0.95), and the same for each length
-    range as `short/R1@0.5` and so on. A range that holds no moment has no keys. Predictions are scored as they stand
-    in a submission file, with 4 decimals, so scoring that file gives the same numbers.
+    The keys are `R1@0.5`, `mIoU`, `R5@0.5`, `mAP@0.5` and `mAP` (the average over 0.5:0.05:0.95), and the same for each
+    length range as `short/R1@0.5` and so on. A range that holds no moment has no keys. Predictions are scored as they
+    stand in a submission file, with 4 decimals, so scoring that file gives the same numbers.
 
     Every `GroundingDataSample` becomes one entry of `results`, since MMEngine cuts the gathered results to the
     number of samples.
 
     Args:
         r1_thresholds: IoU thresholds of R1.
+        r5_thresholds: IoU thresholds of R5: whether any of the first five windows hits.
         map_thresholds: IoU thresholds at which mAP is reported besides the average.
         length_ranges: Name -> (min, max] in seconds. An empty dict reports the overall numbers only.
         output_file: Where to write the submission, one JSON line a query. With it a data set without moments is
@@ -50,6 +51,7 @@ class MomentRetrievalMetric(BaseMetric):
     def __init__(
         self,
         r1_thresholds: Sequence[float] = (0.3, 0.5, 0.7),
+        r5_thresholds: Sequence[float] = (),
         map_thresholds: Sequence[float] = (0.5, 0.75),
         length_ranges: Mapping[str, Sequence[float]] = LENGTH_RANGES,
         output_file: str | os.PathLike[str] | None = None,
@@ -59,6 +61,7 @@ class MomentRetrievalMetric(BaseMetric):
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
         self.r1_thresholds = checked_thresholds("r1_thresholds", r1_thresholds)
+        self.r5_thresholds = checked_thresholds("r5_thresholds", r5_thresholds)
         self.map_thresholds = checked_thresholds("map_thresholds", map_thresholds)
         self.length_ranges = checked_length_ranges(length_ranges)
         self.output_file = output_file
@@ -83,6 +86,7 @@ class MomentRetrievalMetric(BaseMetric):
             predictions,
             ground_truth,
             r1_thresholds=self.r1_thresholds,
+            r5_thresholds=self.r5_thresholds,
             map_thresholds=self.map_thresholds,
             length_ranges=self.length_ranges,
         )
@@ -131,7 +135,7 @@ def _per_query(sample: dict, key: str) -> list | None:
 def _flat(prefix: str, scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """Names the scores of one length range as the metric reports them."""
     names = {"miou": "mIoU", "average": "mAP"}
-    kinds = {"MR-R1": "R1", "MR-mAP": "mAP"}
+    kinds = {"MR-R1": "R1", "MR-R5": "R5", "MR-mAP": "mAP"}
     return {
         prefix + names.get(key, f"{kinds[kind]}@{key}"): value
         for kind, values in scores.items()

@@ -130,6 +130,18 @@ def test_any_thresholds_and_ranges():
     assert results["rest"]["MR-R1"]["miou"] == 50.0
 
 
+def test_recall_at_five():
+    wrong = [[100, 101, 0.1]]
+    ground_truth = [{"qid": qid, "relevant_windows": [[0, 10]]} for qid in range(2)]
+    predictions = [{"qid": qid, "pred_relevant_windows": [*wrong * (4 + qid), [0, 8, 0.9]]} for qid in range(2)]
+    results = evaluate_moment_retrieval(predictions, ground_truth, r5_thresholds=[0.5, 0.9])
+    assert results["short"]["MR-R5"] == results["full"]["MR-R5"] == {"0.5": 50.0, "0.9": 0.0}
+    assert results["brief"]["MR-full-R5@0.5"] == 50.0
+    assert "MR-R5" not in evaluate_moment_retrieval(predictions, ground_truth)["full"]
+    with pytest.raises(ValueError, match=r"r5_thresholds has 50\.0; expected"):
+        evaluate_moment_retrieval(predictions, ground_truth, r5_thresholds=[50])
+
+
 def test_numpys_thresholds_are_the_printed_ones():
     # The two windows have IoU 0.65 exactly, and 0.65 of np.arange is a little more than that.
     predictions = [{"qid": 1, "pred_relevant_windows": [[0, 13, 0.9]]}]

@@ -86,13 +86,22 @@ def test_keys_and_numbers():
 
 def test_options():
     metrics = evaluate(
-        make_samples(), r1_thresholds=[0.5], map_thresholds=[], length_ranges={"to 15 s": [0, 15]}, prefix="charades"
+        make_samples(),
+        r1_thresholds=[0.5],
+        r5_thresholds=[0.5, 0.7],
+        map_thresholds=[],
+        length_ranges={"to 15 s": [0, 15]},
+        prefix="charades",
     )
     assert metrics == {
         "charades/R1@0.5": 66.67,
+        "charades/R5@0.5": 66.67,
+        "charades/R5@0.7": 66.67,
         "charades/mIoU": 50.0,
         "charades/mAP": MEAN_AP,
         "charades/to 15 s/R1@0.5": 100.0,
+        "charades/to 15 s/R5@0.5": 100.0,
+        "charades/to 15 s/R5@0.7": 100.0,
         "charades/to 15 s/mIoU": 50.0,
         "charades/to 15 s/mAP": 100.0,
     }

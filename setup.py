@@ -20,8 +20,8 @@ version_file = (ROOT / "mesm_plugin" / "version.py").read_text(encoding="utf-8")
 version = re.search(r'__version__ = "(.+)"', version_file)
 assert version, "mesm_plugin/version.py has no __version__"
 
-# Not required: PyTorch's builds for GPUs bring the version that they need.
-TRITON = 'triton>=3.8; platform_system == "Linux"'
+# Not required: PyTorch's builds for GPUs bring the version that they need, that of 2.13 for CUDA needs 3.7.1.
+TRITON = 'triton>=3.7.1,<3.10; platform_system == "Linux"'
 TEST = [TRITON, "setuptools>=68", "pytest>=8", "pytest-benchmark>=4", "hypothesis>=6", "ruff>=0.6", "mypy>=1.10"]
 
 setup(

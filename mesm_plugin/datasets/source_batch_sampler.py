@@ -26,10 +26,14 @@ class SourceBatchSampler(Sampler[list[int]]):
         batch_size: Sources of a batch; the last batch can have fewer.
 
     Raises:
+        TypeError: The sampler is another one.
         ValueError: `batch_size` is not positive.
     """
 
     def __init__(self, sampler: DefaultSampler, batch_size: int) -> None:
+        if not isinstance(sampler, DefaultSampler):
+            name = type(sampler).__name__
+            raise TypeError(f"sampler is {name}; SourceBatchSampler knows how DefaultSampler divides videos, take that")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, expected at least 1 source a batch")
         # MMEngine tells this sampler the epoch.

@@ -3,7 +3,7 @@ from itertools import chain
 from typing import Any
 
 import pytest
-from mmengine.dataset import DefaultSampler
+from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.runner import Runner
 
 from mesm_plugin.datasets import SourceBatchSampler
@@ -93,6 +93,8 @@ def test_built_by_a_config() -> None:
     assert list(loader) == [[0, 1, 2, 3], [4, 5, 6], [7]]
 
 
-def test_bad_batch_size() -> None:
+def test_bad_arguments() -> None:
+    with pytest.raises(TypeError, match="sampler is InfiniteSampler; .* DefaultSampler divides videos, take that"):
+        SourceBatchSampler(InfiniteSampler(Videos()), 2)
     with pytest.raises(ValueError, match="batch_size is 0, expected at least 1 source a batch"):
         SourceBatchSampler(_sampler(shuffle=False), 0)

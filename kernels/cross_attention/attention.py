@@ -180,9 +180,9 @@ def packed_bidirectional_cross_attention(
     if not use_triton(backend, q_clips, unsupported):
         options = (scale, dropout_p, seed)
         return (
-            reference.attend_packed(q_clips, k_words, v_words, words_mask, clip_problems.problems, *options),
+            reference.attend_packed(q_clips, k_words, v_words, words_mask, clip_problems, *options),
             reference.attend_packed(
-                q_words, k_clips, v_clips, clips_mask, word_problems.problems, *options, len(clip_problems)
+                q_words, k_clips, v_clips, clips_mask, word_problems, *options, clip_problems.table.shape[0]
             ),
         )
     inputs = _autocast(*wide.values()) + _autocast(*narrow.values())

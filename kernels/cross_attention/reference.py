@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mesm_plugin.kernels.cross_attention.problem_table import ProblemTable
 from mesm_plugin.kernels.philox import attention_dropout
 
 
@@ -19,6 +20,8 @@ def attend(
     first_problem: int = 0,
 ) -> Tensor:
     """softmax(Q K^T * scale) V, the attention of Eq. 1 and Eq. 2 of MESM, with masked keys and dropout of the weights.
+
+    Masked keys and values must be finite: they are multiplied by zero, not left out.
 
     Args:
         query: (B, Lq, H, d).
@@ -35,17 +38,17 @@ def attend(
     """
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     logits = (query * scale) @ key.transpose(-1, -2)
-    # Added, not filled in: the backward pass of a sum copies nothing. Half of the lowest number leaves the logit room.
-    padding = logits.new_zeros(mask.shape).masked_fill_(~mask, torch.finfo(logits.dtype).min / 2)
+    # An item without any valid key is left unmasked, since a softmax of -inf alone is NaN, as is its gradient.
+    attended_to = mask.any(dim=1)[:, None]
+    # Added, not filled in: the backward pass of a sum copies nothing.
+    padding = logits.new_zeros(mask.shape).masked_fill_(~mask & attended_to, -torch.inf)
     weights = logits.add_(padding[:, None, None, :]).softmax(dim=-1)
     if dropout_p > 0 and seed is not None:
         kept = attention_dropout(seed, dropout_p, first_problem, *weights.shape)
         weights = weights * kept / (1 - dropout_p)
     elif dropout_p > 0:
         weights = F.dropout(weights, dropout_p)
-    attended = (weights @ value).transpose(1, 2)
-    # The softmax of a fully masked row is uniform, not zero.
-    return attended.masked_fill(~mask.any(dim=1)[:, None, None, None], 0.0)
+    return (weights @ value).masked_fill_(~attended_to[:, :, None, None], 0.0).transpose(1, 2)
 
 
 def attend_packed(
@@ -53,29 +56,49 @@ def attend_packed(
     key: Tensor,
     value: Tensor,
     mask: Tensor,
-    problems: list[tuple[int, int, int, int]],
+    problems: ProblemTable,
     scale: float,
     dropout_p: float = 0.0,
     seed: Tensor | None = None,
     first_problem: int = 0,
 ) -> Tensor:
-    """`attend` for each stretch of rows named by a table.
+    """`attend` for each stretch of rows named by a table; all are padded to the longest ones.
 
     Args:
         query: (Rq, H, d).
         key: (Rk, H, d).
         value: (Rk, H, d).
         mask: (Rk,) bool, True = valid key.
-        problems: (first query row, queries, first key row, keys) of each problem.
+        problems: Which query rows attend to which key rows.
         scale, dropout_p, seed, first_problem: See `attend`.
 
     Returns:
         (Rq, H, d); zeros in rows that belong to no problem.
     """
-    out = torch.zeros_like(query)
-    # Without problems, an empty one ties the output to the inputs, so that they have gradients.
-    for number, (query_row, queries, key_row, keys) in enumerate(problems or [(0, 0, 0, 0)], first_problem):
-        rows, columns = slice(query_row, query_row + queries), slice(key_row, key_row + keys)
-        q, k, v, valid = (x[None] for x in (query[rows], key[columns], value[columns], mask[columns]))
-        out[rows] = attend(q, k, v, valid, scale, dropout_p, seed, number)[0]
-    return out
+    first_query, queries, first_key, keys = problems.table.to(query.device, torch.int64).unbind(1)
+    query_rows = _padded_rows(first_query, queries, problems.max_queries, query.shape[0])
+    key_rows = _padded_rows(first_key, keys, problems.max_keys, key.shape[0])
+    attended = attend(
+        _take(query, query_rows),
+        _take(key, key_rows),
+        _take(value, key_rows),
+        _take(mask, key_rows),
+        scale,
+        dropout_p,
+        seed,
+        first_problem,
+    )
+    out = query.new_zeros(query.shape[0] + 1, *query.shape[1:])
+    return out.index_copy(0, query_rows.flatten(), attended.flatten(0, 1))[:-1]
+
+
+def _padded_rows(first: Tensor, length: Tensor, longest: int, after_last: int) -> Tensor:
+    """Rows of each stretch (P, longest), followed by `after_last`."""
+    position = torch.arange(longest, device=first.device)
+    return torch.where(position < length[:, None], first[:, None] + position, after_last)
+
+
+def _take(x: Tensor, rows: Tensor) -> Tensor:
+    """The rows of x (R, ...) as (P, longest, ...); row R is zero."""
+    padded = F.pad(x, (0, 0) * (x.dim() - 1) + (0, 1))
+    return padded.index_select(0, rows.flatten()).unflatten(0, rows.shape)

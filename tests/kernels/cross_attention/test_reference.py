@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mesm_plugin.kernels import ProblemTable
 from mesm_plugin.kernels.cross_attention import reference
 
 
@@ -41,7 +42,7 @@ def test_gradcheck(dropout_p: float) -> None:
 @pytest.mark.parametrize("dropout_p", [0.0, 0.1])
 def test_gradcheck_of_the_packed_form(dropout_p: float) -> None:
     query, key, value = (x[0].detach().requires_grad_() for x in random_inputs(1, 5, 6))
-    problems = [(0, 2, 1, 3), (2, 3, 4, 2), (5, 0, 0, 1)]
+    problems = ProblemTable([(0, 2, 1, 3), (2, 3, 4, 2), (5, 0, 0, 1)])
     mask = torch.tensor([True, True, False, True, True, True])
 
     def attend(*x: Tensor) -> Tensor:
@@ -72,6 +73,22 @@ def test_large_logits_of_a_fully_masked_item_stay_finite(dtype: torch.dtype) -> 
         assert (gradient == 0).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_large_logits_of_masked_keys_do_not_count(dtype: torch.dtype) -> None:
+    # Logits of -20000 for the first key and 20000 for the second, which is masked; the second item has no valid key.
+    query, key, value = (torch.ones(2, n, 1, 16, dtype=dtype) for n in (3, 2, 2))
+    query, key[:, 0], key[:, 1], value[:, 1] = 50 * query, -100, 100, -1
+    leaves = [x.requires_grad_() for x in (query, key, value)]
+    out = reference.attend(*leaves, torch.tensor([[True, False], [False, False]]), 0.25)
+    assert (out[0] == 1).all()
+    assert (out[1] == 0).all()
+    for name, gradient in zip("qkv", torch.autograd.grad(out.sum(), leaves), strict=True):
+        expected = torch.zeros_like(gradient)
+        if name == "v":
+            expected[0, 0] = 3
+        assert torch.equal(gradient, expected), name
+
+
 def test_dropout_without_a_seed_keeps_the_mean() -> None:
     torch.manual_seed(0)
     ones = torch.ones(1, 1, 1, 16), torch.ones(1, 4096, 1, 16), torch.ones(1, 4096, 1, 16)
@@ -89,10 +106,7 @@ def test_packed_form_equals_the_padded_one(dropout_p: float) -> None:
     queries, keys = (torch.arange(5) < torch.tensor(n)[:, None] for n in zip(*lengths, strict=True))
     seed = torch.tensor(11)
     padded = reference.attend(query, key, value, mask & keys, 0.25, dropout_p, seed, first_problem=2)
-    problems, query_row, key_row = [], 0, 0
-    for num_queries, num_keys in lengths:
-        problems.append((query_row, num_queries, key_row, num_keys))
-        query_row, key_row = query_row + num_queries, key_row + num_keys
+    problems = ProblemTable.from_lengths(*zip(*lengths, strict=True))
     packed = reference.attend_packed(
         query[queries], key[keys], value[keys], mask[keys], problems, 0.25, dropout_p, seed, first_problem=2
     )
@@ -101,12 +115,31 @@ def test_packed_form_equals_the_padded_one(dropout_p: float) -> None:
 
 def test_rows_of_no_problem_are_zero() -> None:
     query, key, value = (x[0] for x in random_inputs(1, 7, 3))
-    out = reference.attend_packed(
-        query, key, value, torch.ones(3, dtype=torch.bool), [(1, 2, 0, 1), (4, 2, 1, 2)], 0.25
-    )
+    problems = ProblemTable([(1, 2, 0, 1), (4, 2, 1, 2)])
+    out = reference.attend_packed(query, key, value, torch.ones(3, dtype=torch.bool), problems, 0.25)
     assert (out.abs().amax((1, 2)) != 0).tolist() == [False, True, True, False, True, True, False]
     # Attention to one key returns its value.
     assert torch.equal(out[1:3], value[:1].expand(2, -1, -1))
+
+
+@pytest.mark.parametrize("problems", [[], [(2, 0, 1, 0)], [(0, 2, 0, 0), (2, 0, 0, 3)], [(1, 2, 3, 0)]])
+def test_packed_problems_without_queries_or_keys(problems: list[tuple[int, int, int, int]]) -> None:
+    leaves = [x[0].detach().requires_grad_() for x in random_inputs(1, 4, 3)]
+    out = reference.attend_packed(*leaves, torch.ones(3, dtype=torch.bool), ProblemTable(problems), 0.25)
+    assert torch.equal(out, torch.zeros_like(out))
+    for gradient in torch.autograd.grad(out.sum(), leaves):
+        assert (gradient == 0).all()
+
+
+def test_rows_of_no_problem_are_not_read() -> None:
+    query, key, value = (x[0].detach() for x in random_inputs(1, 5, 4))
+    mask, problems = torch.ones(4, dtype=torch.bool), ProblemTable([(1, 2, 1, 1), (3, 1, 2, 2)])
+    expected = reference.attend_packed(query, key, value, mask, problems, 0.25)
+    query[[0, 4]], key[0], value[0] = torch.nan, torch.nan, torch.nan
+    leaves = [x.requires_grad_() for x in (query, key, value)]
+    out = reference.attend_packed(*leaves, mask, problems, 0.25)
+    assert torch.equal(out, expected)
+    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(out.sum(), leaves))
 
 
 @pytest.mark.parametrize("keys", [0, 3])

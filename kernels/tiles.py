@@ -49,7 +49,8 @@ CROSS_ATTENTION = (
     Rule(Tile(16, 0, 8, 2), ("backward",), precision=("fp32",), short=(16,), head_size=(16,)),
     Rule(Tile(16, 0, 16, 2), ("backward",), precision=("fp32",), short=(16, 32), head_size=(16, 32)),
     # With a shallower pipeline a few bytes of registers spill.
-    Rule(Tile(16, 0, 8, 3), ("forward",), ("sm_90", "sm_100", "sm_120"), ("fp32",), head_size=(64,)),
+    Rule(Tile(16, 0, 8, 3), ("forward",), ("sm_90", "sm_100"), ("fp32",), short=(64,), head_size=(64,)),
+    Rule(Tile(16, 0, 8, 3), ("forward",), ("sm_120",), ("fp32",), head_size=(64,)),
     Rule(Tile(16, 0, 8, 2), precision=("fp32",)),
     # With a pipeline, sm_90 and sm_100 would load operands of their products of 64 rows by 4 bytes.
     Rule(Tile(16, 0, 4, 1), ("backward",), precision=("tf32",), short=(64,)),

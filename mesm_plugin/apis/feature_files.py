@@ -1,15 +1,14 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Clip features of one video from files that a user names."""
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from mesm_plugin.datasets.array_files import ENDINGS, read_array
 from mesm_plugin.datasets.arrays import checked_sequence, l2_normalize
 from mesm_plugin.datasets.feature_store import FeatureStore, MissingFeaturesError
-from mesm_plugin.datasets.files import require_file
 from mesm_plugin.datasets.hdf5 import HDF5File
 
 
@@ -17,7 +16,7 @@ def read_feature_files(files: Sequence[str | Path], video: str | None = None) ->
     """Reads the features of one video, as they are stored, from each of several files.
 
     Args:
-        files: HDF5 files with one data set per video, or `.npy` or `.npz` files with one array (Lv, D).
+        files: HDF5 files with one data set per video, or `.npy`, `.npz` or `.pt` files with one array (Lv, D).
         video: Id of the video in HDF5 files, which may be left out if a file holds only one.
 
     Returns:
@@ -30,7 +29,7 @@ def read_feature_files(files: Sequence[str | Path], video: str | None = None) ->
     """
     names, arrays = [], []
     for file in map(Path, files):
-        name, array = _read_array(file) if file.suffix in (".npy", ".npz") else _read_hdf5(file, video)
+        name, array = (file.stem, read_array(file)) if file.suffix in ENDINGS else _read_hdf5(file, video)
         names.append(name)
         arrays.append(array)
     return video or names[0], arrays
@@ -83,19 +82,3 @@ def _only_key(path: Path) -> str:
 
     with h5py.File(path, "r") as file:
         return next(iter(file))
-
-
-def _read_array(path: Path) -> tuple[str, np.ndarray]:
-    require_file(path, "feature file")
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return path.stem, loaded
-        with loaded:
-            names = loaded.files
-            name = "features" if "features" in names else names[0] if len(names) == 1 else None
-            if name is not None:
-                return path.stem, loaded[name]
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is truncated or is not a NumPy file ({error})") from error
-    raise ValueError(f"{path} holds the arrays {', '.join(names)}; expected one, or one called 'features'")

@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         nargs="+",
         required=True,
-        help="clip features, as the config's data set reads them: HDF5 with one data set a video, or .npy or .npz with "
-        "an array (clips, channels); one file for each that the config joins",
+        help="clip features, as the config's data set reads them: HDF5 with one data set a video, or .npy, .npz or .pt "
+        "with an array (clips, channels); one file for each that the config joins",
     )
     parser.add_argument("--video", metavar="ID", help="which video of HDF5 files that hold several")
     parser.add_argument(

@@ -3,7 +3,13 @@
 
 from mesm_plugin.datasets.charades_sta import CharadesSTADataset
 from mesm_plugin.datasets.collate import collate_grounding
-from mesm_plugin.datasets.feature_store import FeatureStore, HDF5FeatureStore, MissingFeaturesError
+from mesm_plugin.datasets.feature_store import (
+    FeatureStore,
+    HDF5FeatureStore,
+    MissingFeaturesError,
+    NumpyFeatureStore,
+    TorchFeatureStore,
+)
 from mesm_plugin.datasets.grounding_dataset import GroundingDataset
 from mesm_plugin.datasets.item import build_item
 from mesm_plugin.datasets.qvhighlights import QVHighlightsDataset
@@ -19,6 +25,7 @@ __all__ = [
     "GroundingDataset",
     "HDF5FeatureStore",
     "MissingFeaturesError",
+    "NumpyFeatureStore",
     "PreExtractedText",
     "QVHighlightsDataset",
     "SourceBatchSampler",
@@ -26,6 +33,7 @@ __all__ = [
     "SyntheticFeatures",
     "SyntheticText",
     "TextEncoder",
+    "TorchFeatureStore",
     "Vocabulary",
     "build_item",
     "collate_grounding",

@@ -58,6 +58,10 @@ class HDF5File:
     def __contains__(self, key: str) -> bool:
         return key in self._open()
 
+    def where(self, key: str) -> str:
+        """The place of a video's data set, for messages."""
+        return f"{self.path}, video {key}"
+
     def read(self, key: str) -> np.ndarray:
         """The data set of `key`, which has to be in the file."""
         return self._data_set(key, lambda data: data[()])

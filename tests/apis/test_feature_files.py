@@ -4,6 +4,7 @@
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from mesm_plugin.apis.feature_files import join_features, read_feature_files
 from mesm_plugin.datasets import HDF5FeatureStore, MissingFeaturesError
@@ -28,6 +29,13 @@ def test_hdf5(hdf5, tmp_path):
         file["only"] = FEATURES
     name, (features,) = read_feature_files([tmp_path / "single.h5"])
     assert name == "only"
+    assert np.array_equal(features, FEATURES)
+
+
+def test_tensor_file(tmp_path):
+    torch.save(torch.from_numpy(FEATURES), tmp_path / "v1.pt")
+    name, (features,) = read_feature_files([tmp_path / "v1.pt"])
+    assert name == "v1"
     assert np.array_equal(features, FEATURES)
 
 

@@ -5,9 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from torch.utils.data import DataLoader
 
-from mesm_plugin.datasets import HDF5FeatureStore, MissingFeaturesError
+from mesm_plugin.datasets import (
+    FeatureStore,
+    HDF5FeatureStore,
+    MissingFeaturesError,
+    NumpyFeatureStore,
+    TorchFeatureStore,
+)
 from mesm_plugin.registry import DATASETS
 
 WriteHDF5 = Callable[..., str]
@@ -92,7 +99,7 @@ def test_arguments_are_checked() -> None:
 class _Videos:
     """A map-style data set on a store; at module level, so that workers can unpickle it."""
 
-    def __init__(self, store: HDF5FeatureStore, vids: list[str]) -> None:
+    def __init__(self, store: FeatureStore, vids: list[str]) -> None:
         self.store, self.vids = store, vids
 
     def __len__(self) -> int:
@@ -117,3 +124,99 @@ def test_pickling_drops_the_handle(write_hdf5: WriteHDF5) -> None:
     store = HDF5FeatureStore(write_hdf5(v=[[2.0]]), normalize=False)
     assert store["v"] == 2
     assert pickle.loads(pickle.dumps(store))["v"] == 2
+
+
+@pytest.fixture
+def folder_of_tensors(tmp_path: Path) -> Path:
+    """Two folders of .pt files, `c3d` and `clip`; `clip` lacks video w."""
+    for name in ("c3d", "clip"):
+        (tmp_path / name).mkdir()
+    torch.save(torch.tensor([[3.0, 4.0], [0.0, 2.0], [1.0, 0.0]]), tmp_path / "c3d" / "v.pt")
+    torch.save(torch.tensor([[5.0], [-7.0]], dtype=torch.bfloat16), tmp_path / "clip" / "v.pt")
+    torch.save(torch.tensor([[1.0, 0.0]]), tmp_path / "c3d" / "w.pt")
+    return tmp_path
+
+
+def test_tensors_of_several_folders_are_joined(folder_of_tensors: Path) -> None:
+    folders = [str(folder_of_tensors / "c3d"), str(folder_of_tensors / "clip")]
+    store = DATASETS.build({"type": "TorchFeatureStore", "folders": folders, "dims": [2, 1]})
+    assert store["v"].dtype == np.float32
+    np.testing.assert_allclose(store["v"], [[0.6, 0.8, 1], [0, 1, -1]], rtol=1e-6)
+    assert "v" in store
+    assert "w" not in store
+    assert str(store) == f"{folders[0]} (2 videos) + {folders[1]} (1 videos)"
+    with pytest.raises(MissingFeaturesError, match=r"clip has no features of video w \(it holds 1 videos\)"):
+        store["w"]
+
+
+def test_archives_of_a_folder(tmp_path: Path) -> None:
+    vid = "source_60.0_210.0"
+    np.savez(tmp_path / f"{vid}.npz", features=np.array([[3, 4]], dtype=np.float16))
+    store = DATASETS.build({"type": "NumpyFeatureStore", "folders": str(tmp_path)})
+    np.testing.assert_allclose(store[vid], [[0.6, 0.8]], rtol=1e-3)
+    assert NumpyFeatureStore(tmp_path, normalize=False)[vid].tolist() == [[3, 4]]
+
+
+def test_missing_folder_shows_on_first_use(tmp_path: Path) -> None:
+    store = TorchFeatureStore(tmp_path / "c3d")
+    with pytest.raises(FileNotFoundError, match=r"c3d does not exist; expected one with a \.pt per video"):
+        store["v"]
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        _ = "v" in store
+
+
+class _Anything:
+    """No class that a feature file may hold."""
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ({"features": torch.ones(2, 3)}, r"v\.pt holds a dict, expected a tensor \(clips, channels\)"),
+        (_Anything(), r"v\.pt holds more than tensors, which is not safe to load"),
+        (np.ones((2, 3)), r"v\.pt holds more than tensors, which is not safe to load"),
+        (torch.ones(1, 2, 3), r"v\.pt: expected shape \(clips, channels\), got \(1, 2, 3\)"),
+        (torch.ones(2, 4), r"v\.pt: the features have 4 channels, expected 3"),
+        (torch.ones(0, 3), r"v\.pt: the features are empty"),
+        (torch.full((2, 3), torch.nan), r"v\.pt: nan in clip 0, channel 0 \(2 of 2 clips"),
+        (torch.ones(2, 3).bool(), r"v\.pt: expected real numbers, got dtype bool"),
+    ],
+)
+def test_file_of_something_else_than_clip_features(tmp_path: Path, content: object, problem: str) -> None:
+    torch.save(content, tmp_path / "v.pt")
+    with pytest.raises(ValueError, match=problem):
+        TorchFeatureStore(tmp_path, dims=[3])["v"]
+
+
+@pytest.mark.parametrize("store", [TorchFeatureStore, NumpyFeatureStore])
+@pytest.mark.parametrize("keep", [0, 5, 400])
+def test_truncated_file_in_a_folder(tmp_path: Path, store: type[TorchFeatureStore], keep: int) -> None:
+    path = tmp_path / f"v{store.ending}"
+    if store.ending == ".pt":
+        torch.save(torch.ones(50, 8), path)
+    else:
+        np.savez_compressed(path, np.random.default_rng(0).random((50, 8)))
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=rf"v\{store.ending} is truncated or is not a"):
+        store(tmp_path)["v"]
+
+
+def test_archive_of_several_arrays(tmp_path: Path) -> None:
+    np.savez(tmp_path / "v.npz", a=np.ones((2, 3)), b=np.ones((2, 3)))
+    with pytest.raises(ValueError, match=r"v\.npz holds the arrays a, b; expected one, or one called 'features'"):
+        NumpyFeatureStore(tmp_path)["v"]
+
+
+def test_arguments_of_folders_are_checked() -> None:
+    with pytest.raises(ValueError, match=r"folders is empty, expected the path of at least one folder of \.pt files"):
+        TorchFeatureStore([])
+    with pytest.raises(ValueError, match="dims has 1 entries for 2 folders, expected one per folder"):
+        NumpyFeatureStore(["a", "b"], dims=[3])
+
+
+def test_folders_in_loader_workers(folder_of_tensors: Path) -> None:
+    store = TorchFeatureStore(folder_of_tensors / "c3d", normalize=False)
+    assert store["v"][0, 1] == 4
+    loader = DataLoader(_Videos(store, ["v", "w", "v"]), batch_size=None, num_workers=2, multiprocessing_context="fork")
+    assert [len(video) for video in loader] == [3, 1, 3]
+    assert pickle.loads(pickle.dumps(store))["w"].tolist() == [[1, 0]]

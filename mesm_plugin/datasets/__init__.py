@@ -1,6 +1,8 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Data sets of video grounding: annotations, features and text from files, and how they become a batch."""
 
+from mesm_plugin.datasets.charades_cd import CharadesCDDataset
+from mesm_plugin.datasets.charades_cg import CharadesCGDataset
 from mesm_plugin.datasets.charades_sta import CharadesSTADataset
 from mesm_plugin.datasets.collate import collate_grounding
 from mesm_plugin.datasets.feature_store import (
@@ -16,9 +18,12 @@ from mesm_plugin.datasets.qvhighlights import QVHighlightsDataset
 from mesm_plugin.datasets.source_batch_sampler import SourceBatchSampler
 from mesm_plugin.datasets.synthetic import SyntheticDataset, SyntheticFeatures
 from mesm_plugin.datasets.synthetic_export import export_synthetic
+from mesm_plugin.datasets.tacos import TACoSDataset
 from mesm_plugin.datasets.text import GloVeText, PreExtractedText, SyntheticText, TextEncoder, Vocabulary
 
 __all__ = [
+    "CharadesCDDataset",
+    "CharadesCGDataset",
     "CharadesSTADataset",
     "FeatureStore",
     "GloVeText",
@@ -32,6 +37,7 @@ __all__ = [
     "SyntheticDataset",
     "SyntheticFeatures",
     "SyntheticText",
+    "TACoSDataset",
     "TextEncoder",
     "TorchFeatureStore",
     "Vocabulary",

@@ -2,31 +2,26 @@
 """Charades-STA from its published files."""
 
 import csv
-import hashlib
 import math
 import os
-from collections import Counter
 from typing import Any, ClassVar
 
 from mmengine.logging import print_log
 
 from mesm_plugin.datasets.files import read_lines, require_file
 from mesm_plugin.datasets.grounding_dataset import GroundingDataset
-from mesm_plugin.datasets.text.words import split_words
+from mesm_plugin.datasets.holdout import Holdout
+from mesm_plugin.datasets.moment_repair import MomentRepair
 from mesm_plugin.registry import DATASETS
-
-_QUIRKS = ("starting beyond the video dropped", "empty sentences dropped", "swapped ends exchanged", "late ends cut")
-_BEYOND, _EMPTY, _SWAPPED, _LATE = _QUIRKS
 
 
 @DATASETS.register_module()
 class CharadesSTADataset(GroundingDataset):
     """Charades-STA: sentences with one moment each, on videos of indoor activities (Gao et al., ICCV 2017).
 
-    Known quirks of the published annotations are treated as in the released MESM code, in its order, and counted in one
-    line of the log: a moment that starts beyond the video's end is dropped, then swapped ends are exchanged, then an
-    end beyond the video is cut to its duration. Empty sentences are dropped, too. The query id is the line number, from
-    0, which is what the released code uses on the test split.
+    Known quirks of the published annotations are treated as in the released MESM code, and counted in one line of the
+    log; see `MomentRepair`. The query id is the line number, from 0, which is what the released code uses on the test
+    split.
 
     A validation split can be held out of the training file by video: "train" and "val" divide the videos by a hash of
     their ids, so that the division depends neither on the machine nor on the order of the file.
@@ -56,42 +51,33 @@ class CharadesSTADataset(GroundingDataset):
         holdout_fraction: float = 0.1,
         **kwargs: Any,
     ) -> None:
-        if holdout not in (None, "train", "val"):
-            raise ValueError(f"holdout is {holdout!r}, expected None, 'train' or 'val'")
-        if not 0 < holdout_fraction < 1:
-            raise ValueError(f"holdout_fraction is {holdout_fraction}, expected a share between 0 and 1")
         self.duration_file = duration_file
         self.holdout = holdout
-        self.holdout_fraction = holdout_fraction
+        self._included = Holdout(holdout, holdout_fraction)
         super().__init__(ann_file=ann_file, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """One dict per video in order of first appearance; its queries in order of the clip they start in."""
         path = require_file(self.ann_file, "annotation file")
         durations = self._load_durations()
-        quirks: Counter[str] = Counter()
+        repair = MomentRepair(self.strict)
         videos: dict[str, dict[str, Any]] = {}
         for number, line in enumerate(read_lines(path)):
             where = f"{path}:{number + 1}"
             vid, start, end, sentence = self._parse(line, where)
             if vid not in durations:
                 raise ValueError(f"{where}: video {vid} has no duration in {self.duration_file}")
-            if not self._is_included(vid):
+            if vid not in self._included:
                 continue
             duration = durations[vid]
-            moment = self._repair(start, end, duration, sentence, where, quirks)
+            moment = repair(start, end, duration, sentence, where)
             if moment is not None:
                 video = videos.setdefault(vid, {"vid": vid, "source": vid, "duration": duration, "queries": []})
                 video["queries"].append({"qid": number, "sentence": sentence, "moments": [list(moment)]})
         for video in videos.values():
             video["queries"].sort(key=lambda query: self.start_clip(query["moments"][0][0], video["duration"]))
-        print_log(
-            f"{path}: {sum(len(video['queries']) for video in videos.values())} queries of {len(videos)} videos"
-            + (f" (holdout {self.holdout!r})" if self.holdout else "")
-            + "; "
-            + ", ".join(f"{quirks[quirk]} {quirk}" for quirk in _QUIRKS),
-            logger="current",
-        )
+        queries = sum(len(video["queries"]) for video in videos.values())
+        print_log(f"{path}: {queries} queries of {len(videos)} videos{self._included}; {repair}", logger="current")
         return list(videos.values())
 
     def _join_prefix(self) -> None:
@@ -127,41 +113,6 @@ class CharadesSTADataset(GroundingDataset):
                 f"{where}: the moment {fields[1]} to {fields[2]} has length zero; correct or delete the line"
             )
         return vid, start, end, sentence.rstrip()
-
-    def _is_included(self, vid: str) -> bool:
-        if self.holdout is None:
-            return True
-        draw = int.from_bytes(hashlib.sha256(vid.encode()).digest()[:8], "big") / 2**64
-        return (draw < self.holdout_fraction) == (self.holdout == "val")
-
-    def _repair(
-        self, start: float, end: float, duration: float, sentence: str, where: str, quirks: Counter[str]
-    ) -> tuple[float, float] | None:
-        """The moment after the repairs, or None if it is dropped; counts what was done."""
-
-        def found(quirk: str, problem: str) -> None:
-            if self.strict:
-                raise ValueError(f"{where}: {problem}")
-            quirks[quirk] += 1
-
-        beyond = f"the moment {start} to {end} starts beyond the end of the video, {duration} s"
-        if start > duration:
-            found(_BEYOND, beyond)
-            return None
-        if not split_words(sentence):
-            found(_EMPTY, f"the sentence {sentence!r} has no words")
-            return None
-        if start > end:
-            found(_SWAPPED, f"the moment {start} to {end} ends before it starts")
-            start, end = end, start
-        if start == duration:
-            # Cutting would leave nothing of it.
-            found(_BEYOND, beyond)
-            return None
-        if end > duration:
-            found(_LATE, f"the moment {start} to {end} ends beyond the end of the video, {duration} s")
-            end = duration
-        return start, end
 
 
 def _seconds(text: str | None) -> float:

@@ -52,3 +52,25 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
             yield number, json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}:{number}: not a line of JSON ({error}); is the file complete?") from error
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        ValueError: The file is not UTF-8, not JSON, or has an object with a key twice; the message names file and line,
+            or the key.
+    """
+
+    def of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ValueError(f"{path}: the key {twice!r} occurs twice in an object; rename or merge its entries")
+        return value
+
+    try:
+        return json.loads("".join(read_lines(path)), object_pairs_hook=of_pairs)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{error.lineno}: not JSON ({error}); is the file complete?") from error

@@ -1,5 +1,5 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
-"""Base class of the data sets: one item is one video with all its queries."""
+"""Base class of the data sets: one item is one video with its queries."""
 
 from typing import Any, ClassVar
 
@@ -8,6 +8,7 @@ from mmengine.dataset import BaseDataset
 
 from mesm_plugin.datasets.feature_store import FeatureStore, MissingFeaturesError
 from mesm_plugin.datasets.item import build_item
+from mesm_plugin.datasets.query_groups import group_queries
 from mesm_plugin.datasets.text.encoder import TextEncoder
 from mesm_plugin.registry import DATASETS, TRANSFORMS
 
@@ -30,6 +31,7 @@ class GroundingDataset(BaseDataset):
         max_clips: Longer videos are pooled to so many clips by averaging neighbours; None for no limit.
         tef: Appends temporal endpoint features, a clip's normalised start and end, to the channels.
         strict: Raises on an annotation that would otherwise be repaired or dropped.
+        max_queries: Videos of more queries become several items, see `group_queries`; None keeps all in one.
         kwargs: Those of `mmengine.dataset.BaseDataset`: `ann_file`, `data_root`, `indices`, `pipeline`, ...
 
     Raises:
@@ -49,6 +51,7 @@ class GroundingDataset(BaseDataset):
         max_clips: int | None = None,
         tef: bool = True,
         strict: bool = False,
+        max_queries: int | None = None,
         **kwargs: Any,
     ) -> None:
         if clip_length is not None and not clip_length > 0:
@@ -57,12 +60,15 @@ class GroundingDataset(BaseDataset):
             )
         if max_clips is not None and max_clips < 1:
             raise ValueError(f"max_clips is {max_clips}, expected at least 1, or None for no limit")
+        if max_queries is not None and max_queries < 1:
+            raise ValueError(f"max_queries is {max_queries}, expected at least 1, or None for no limit")
         self.features: FeatureStore = DATASETS.build(features) if isinstance(features, dict) else features
         self.text: TextEncoder = TRANSFORMS.build(text) if isinstance(text, dict) else text
         self.clip_length = clip_length
         self.max_clips = max_clips
         self.tef = tef
         self.strict = strict
+        self.max_queries = max_queries
         super().__init__(**kwargs)
 
     def full_init(self) -> None:
@@ -71,20 +77,21 @@ class GroundingDataset(BaseDataset):
             return
         super().full_init()
         infos = [self.get_data_info(index) for index in range(len(self))]
-        missing = [info["vid"] for info in infos if info["vid"] not in self.features]
+        vids = list(dict.fromkeys(info["vid"] for info in infos))
+        missing = [vid for vid in vids if vid not in self.features]
         if missing:
             raise MissingFeaturesError(
-                f"{len(missing)} of {len(infos)} annotated videos have no features in {self.features}: "
+                f"{len(missing)} of {len(vids)} annotated videos have no features in {self.features}: "
                 + ", ".join(missing[:5])
                 + (", ..." if len(missing) > 5 else "")
             )
         self.text.prepare([(query["sentence"], query["qid"]) for info in infos for query in info["queries"]])
 
     def filter_data(self) -> list[dict]:
-        """All videos; it is an error if there is none."""
+        """All videos, those of many queries as several items; it is an error if there is none."""
         if not self.data_list:
             raise ValueError(f"{type(self).__name__}: no query is left of {self.ann_file or 'the annotations'}")
-        return self.data_list
+        return self.data_list if self.max_queries is None else group_queries(self.data_list, self.max_queries)
 
     def prepare_data(self, idx: int) -> Any:
         """The item of one video: see `mesm_plugin.datasets.build_item`; `pipeline` is applied to it."""

@@ -25,9 +25,9 @@ def build_item(
     """One video with all its queries, as `collate_grounding` takes it.
 
     Args:
-        info: `vid`, `source`, `duration` (seconds), `sample_idx` and `queries`, a list of dicts with `qid`, `sentence`
-            and, where labelled, `moments` (M, 2) in seconds; where the clips of the moments are graded, their indices
-            `relevant_clips` (n,) and `grades` (n, annotators).
+        info: `vid`, `source`, `duration` (seconds), `sample_idx`, where the data set has several splits `split`, and
+            `queries`, a list of dicts with `qid`, `sentence` and, where labelled, `moments` (M, 2) in seconds; where
+            the clips of the moments are graded, their indices `relevant_clips` (n,) and `grades` (n, annotators).
         features: (Lv, Dv) float32, before pooling.
         text: Encodes the sentences.
         clip_length: Seconds of a clip; None if the clips divide the duration evenly.
@@ -89,6 +89,8 @@ def build_item(
         "qids": [query["qid"] for query in info["queries"]],
         "sentences": [query["sentence"] for query in info["queries"]],
     }
+    if "split" in info:
+        metainfo["split"] = info["split"]
     if labelled:
         metainfo["gt_moments"] = gt_moments
     if gt_grades:

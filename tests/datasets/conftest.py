@@ -16,7 +16,7 @@ from mesm_plugin.structures import GroundingDataSample
 
 
 class ConstantFeatures(FeatureStore):
-    """The same features for every video but those called "lost"."""
+    """The same features for every video but those whose name begins with "lost"."""
 
     def __init__(self, features: np.ndarray) -> None:
         self.features = features
@@ -25,7 +25,7 @@ class ConstantFeatures(FeatureStore):
         return "memory"
 
     def __contains__(self, vid: str) -> bool:
-        return vid != "lost"
+        return not vid.startswith("lost")
 
     def __getitem__(self, vid: str) -> np.ndarray:
         return self.features

@@ -1,0 +1,59 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""A video's entry in a JSON file of annotations."""
+
+import sys
+from typing import Any
+
+
+class VideoEntry:
+    """The annotations of a video, read with checks.
+
+    Args:
+        value: The JSON value.
+        where: File and video, for the messages.
+
+    Raises:
+        ValueError: In all methods, too: a key is missing or its value does not fit.
+    """
+
+    def __init__(self, value: Any, where: str) -> None:
+        if not isinstance(value, dict):
+            raise ValueError(f"{where}: expected a JSON object, got {type(value).__name__}")
+        self.value = value
+        self.where = where
+
+    def positive(self, key: str) -> float:
+        """A number > 0."""
+        number = self.value.get(key)
+        if not (_is_number(number) and number > 0):
+            raise self._misfit(key, "a number > 0")
+        return number
+
+    def sentences(self) -> list[tuple[str, tuple[float, float], str]]:
+        """Where it stands, moment and sentence of each query; at least one."""
+        texts, moments = (self.value.get(key) for key in ("sentences", "timestamps"))
+        if not (isinstance(texts, list) and texts):
+            raise self._misfit("sentences", "a list of at least one sentence")
+        if not (isinstance(moments, list) and len(moments) == len(texts)):
+            raise self._misfit("timestamps", f"a list of [start, end] for each of the {len(texts)} sentences")
+        queries = []
+        for number, (moment, text) in enumerate(zip(moments, texts, strict=True), 1):
+            where = f"{self.where}, sentence {number}"
+            if not isinstance(text, str):
+                raise ValueError(f"{where}: {text!r} in 'sentences' is no text")
+            if not (isinstance(moment, list) and len(moment) == 2 and all(_is_number(x) and x >= 0 for x in moment)):
+                raise ValueError(f"{where}: {moment!r} in 'timestamps', expected [start, end], two numbers >= 0")
+            start, end = moment
+            if start == end:
+                raise ValueError(f"{where}: {moment!r} in 'timestamps' has length zero; correct or delete the sentence")
+            queries.append((where, (start, end), text.strip()))
+        return queries
+
+    def _misfit(self, key: str, expected: str) -> ValueError:
+        shown = repr(self.value.get(key))
+        shown = shown if len(shown) <= 80 else shown[:77] + "..."
+        return ValueError(f"{self.where}: {key!r} is {shown if key in self.value else 'missing'}, expected {expected}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -22,6 +22,7 @@ ALLOWED = {
     "mesm_plugin/converters": {"utils"},
     "mesm_plugin/visualization": {"structures", "utils"},
     "mesm_plugin/engine": {"registry", "structures", "visualization", "evaluation", "utils"},
+    "mesm_plugin/matrix": {"registry", "models", "engine", "utils"},
     "mesm_plugin/apis": {"registry", "structures", "datasets", "engine", "visualization", "utils"},
 }
 
@@ -65,8 +66,8 @@ sys.meta_path.insert(0, Blocker())
 import importlib.util
 importlib.util.find_spec = lambda name, _find=importlib.util.find_spec: None if name == "mmengine" else _find(name)
 import mesm_plugin.kernels, torch
-query = torch.ones(1, 2, 1, 16)
-print(mesm_plugin.kernels.cross_attention(query, query, query, torch.ones(1, 2, dtype=torch.bool)).sum().item())
+query, mask = torch.ones(1, 2, 1, 16), torch.ones(1, 2, dtype=torch.bool)
+print(mesm_plugin.kernels.cross_attention.cross_attention(query, query, query, mask).sum().item())
 assert "triton" not in sys.modules
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

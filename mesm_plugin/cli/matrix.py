@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from mesm_plugin.engine.config_loading import ConfigError
     from mesm_plugin.matrix import cells as matrix
-    from mesm_plugin.matrix.components import chosen_aligners, chosen_grounders
+    from mesm_plugin.matrix.components import chosen_aligners, chosen_grounders, shipped_grounders
     from mesm_plugin.matrix.records import prepare
     from mesm_plugin.matrix.table import Provenance
 
@@ -61,9 +61,12 @@ def run(args: argparse.Namespace) -> int:
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"--seeds {' '.join(map(str, seeds))} names a seed twice")
     aligners = chosen_aligners(args.aligners)
-    grounders = chosen_grounders(config, args.grounders)
+    shipped = shipped_grounders()
+    grounders = chosen_grounders(config, args.grounders, shipped)
+    homes = {**chosen_grounders(config, None, shipped), **grounders}
+    columns = matrix.build_columns(config, aligners, homes.values())
     recipe = matrix.Recipe(args.schedule == "grounder", args.epochs, tuple(args.cfg_options))
-    cells = matrix.build_cells(config, grounders, aligners, seeds, recipe)
+    cells = matrix.build_cells(config, grounders, columns, seeds, recipe)
     name = matrix.config_name(config)
     work_dir = Path(args.work_dir or f"work_dirs/matrix_{name}")
     prepare(work_dir, cells)
@@ -79,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(cells: "list[Cell]", work_dir: Path, provenance: "Provenance") -> int:
-    from mesm_plugin.matrix import training
+    from mesm_plugin.cli import matrix_cell
     from mesm_plugin.matrix.records import read_record
     from mesm_plugin.matrix.table import score_text
 
@@ -89,7 +92,7 @@ def _train(cells: "list[Cell]", work_dir: Path, provenance: "Provenance") -> int
         print(f"[{number}/{len(cells)}] {cell.grounder} with {cell.aligner}, seed {cell.seed}: ", end="", flush=True)
         kept, begin = records[cell.name].finished, time.monotonic()
         if not kept:
-            training.run_in_process(work_dir / cell.name, provenance.data)
+            matrix_cell.run_in_process(work_dir / cell.name, provenance.data)
         record = records[cell.name] = read_record(work_dir, cell)
         outcome = score_text([record]) if record.finished else f"failed: {record.error}"
         print(outcome + (" (finished before)" if kept else f" ({time.monotonic() - begin:.0f} s)"), flush=True)

@@ -62,36 +62,52 @@ class Recipe:
     options: tuple[str, ...] = ()
 
 
-def build_cells(
-    data: Config, grounders: Mapping[str, Config], aligners: Iterable[str], seeds: Iterable[int], recipe: Recipe
-) -> list[Cell]:
-    """The cells of a matrix, grounder by grounder.
+def build_columns(data: Config, aligners: Iterable[str], homes: Iterable[Config]) -> dict[str, dict[str, Any]]:
+    """The config of each aligner for the grounders that it is not the own aligner of.
 
-    A row is the config of a grounder on the data set of `data`. A column is one aligner: as `data` or else the
-    config of a grounder sets it, or with its defaults where none does.
+    It is as `data` or else the first of `homes` sets it, or with its defaults where none does. What restores masked
+    words is fitted to the words of the data set.
 
     Args:
-        data: The config whose data set, metrics and hooks are used, with the options merged into it.
-        grounders: The config of each grounder, by type.
+        data: The config whose data set is used.
         aligners: Types of aligners.
-        seeds: One training for each.
-        recipe: What is common to all cells.
+        homes: Configs of grounders.
 
     Raises:
-        ConfigError: If a key of a cell's config is not one that something reads, naming the cell, or what `data` does
-            not give.
+        ConfigError: If `data` does not give the channels of the features.
     """
     for key in ("video_dims", "text_dims"):
         if key not in data.model:
             raise ConfigError(f"{data.filename}: model.{key} is missing, expected the channels of the features")
-    word_classes = _word_classes(data)
-    columns = {name: _column(name, data, grounders.values(), word_classes) for name in aligners}
+    homes, word_classes = list(homes), _word_classes(data)
+    return {name: _column(name, data, homes, word_classes) for name in aligners}
+
+
+def build_cells(
+    data: Config,
+    grounders: Mapping[str, Config],
+    columns: Mapping[str, Mapping[str, Any]],
+    seeds: Iterable[int],
+    recipe: Recipe,
+) -> list[Cell]:
+    """The cells of a matrix, grounder by grounder: the config of a grounder, with another aligner, on a data set.
+
+    Args:
+        data: The config whose data set, metrics and hooks are used, with the options merged into it.
+        grounders: The config of each grounder, by type.
+        columns: What `build_columns` returns.
+        seeds: One training for each.
+        recipe: What is common to all cells.
+
+    Raises:
+        ConfigError: If a key of a cell's config is not one that something reads, naming the cell.
+    """
     cells = []
     for grounder, row in grounders.items():
         for aligner, column in columns.items():
             own = aligner_config(row)["type"] == aligner
-            config = _cell_config(data, row, None if own else column, recipe)
             try:
+                config = _cell_config(data, row, None if own else column, recipe)
                 check_config(config)
             except ConfigError as error:
                 raise ConfigError(f"{grounder} with {aligner}: {error}") from error
@@ -123,15 +139,13 @@ def _cell_config(data: Config, row: Config, aligner: Mapping[str, Any] | None, r
     return config
 
 
-def _column(name: str, data: Config, rows: Iterable[Config], word_classes: int | None) -> dict[str, Any]:
-    """The config of an aligner for the rows that it is not the own aligner of."""
+def _column(name: str, data: Config, homes: Iterable[Config], word_classes: int | None) -> dict[str, Any]:
     component: Any = MODELS.get(name)
     if aligner_config(data)["type"] == name:
         return aligner_config(data)
     column: dict[str, Any] = next(
-        (found for row in rows if (found := aligner_config(row))["type"] == name), {"type": name}
+        (found for home in homes if (found := aligner_config(home))["type"] == name), {"type": name}
     )
-    # What restores masked words depends on the words of the data set.
     if "frame_word" in inspect.signature(component).parameters and column.get("frame_word", {}) is not None:
         frame_word = dict(column.get("frame_word", {}))
         if word_classes is not None:

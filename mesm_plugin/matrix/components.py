@@ -7,11 +7,11 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mesm_plugin.engine.arguments import suggestion
-from mesm_plugin.engine.config_loading import ConfigError, find_config, read_config, shipped_configs
+from mesm_plugin.engine.config_loading import ConfigError, read_config, shipped_configs
 from mesm_plugin.models.aligners import BaseAligner
 from mesm_plugin.models.grounders import DETRGrounder
 from mesm_plugin.registry import MODELS
+from mesm_plugin.registry.near_names import suggestion
 
 
 def grounder_types() -> list[str]:
@@ -53,20 +53,27 @@ def chosen_aligners(names: Iterable[str] | None) -> list[str]:
     return chosen
 
 
-def chosen_grounders(data: Config, names: Iterable[str] | None) -> dict[str, Config]:
+def shipped_grounders() -> dict[str, Config]:
+    """The shipped configs of grounders, by name."""
+    known = grounder_types()
+    configs = {name: read_config(str(path)) for name, path in shipped_configs().items()}
+    return {name: config for name, config in configs.items() if config.get("model", {}).get("type") in known}
+
+
+def chosen_grounders(data: Config, names: Iterable[str] | None, shipped: Mapping[str, Config]) -> dict[str, Config]:
     """The config of each grounder, by the grounder's type.
 
     Args:
         data: The config whose data set is used. It is itself the config of its grounder.
         names: Types of grounders, whose shipped config for the same kind of data set is taken, or configs of
             grounders, by path or shipped name. None = every grounder with a shipped config for it.
+        shipped: What `shipped_grounders` returns.
 
     Raises:
         ConfigError: If a name is neither (near names are listed), a grounder has no shipped config for the kind of
             data set (its configs for others are listed), or one is named twice.
     """
     known = grounder_types()
-    shipped = _shipped(known)
     if names is None:
         found = {name: _config_for(data, name, shipped) for name in known}
         return {name: config for name, config in found.items() if config is not None}
@@ -97,12 +104,6 @@ def _types(base: type) -> list[str]:
     return sorted(
         name for name, component in named.items() if isinstance(component, type) and issubclass(component, base)
     )
-
-
-def _shipped(grounders: Iterable[str]) -> dict[str, Config]:
-    """The shipped configs that train one of the grounders."""
-    configs = {name: read_config(str(find_config(name))) for name in shipped_configs()}
-    return {name: config for name, config in configs.items() if config.get("model", {}).get("type") in grounders}
 
 
 def _data_type(config: Config) -> str | None:

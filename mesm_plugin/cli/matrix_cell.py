@@ -1,5 +1,5 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
-"""Training of one cell, in a process of its own: `python -m mesm_plugin.matrix.training FOLDER`."""
+"""Training of one cell, in a process of its own: `python -m mesm_plugin.cli.matrix_cell FOLDER`."""
 
 import math
 import signal
@@ -31,7 +31,7 @@ def run_in_process(folder: Path, name: str) -> None:
     """
     (folder / FAILURE).unlink(missing_ok=True)
     with open(folder / LOG, "a", encoding="utf-8") as log:
-        command = [sys.executable, "-m", "mesm_plugin.matrix.training", str(folder), name]
+        command = [sys.executable, "-m", "mesm_plugin.cli.matrix_cell", str(folder), name]
         code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
     if code and not (folder / FAILURE).is_file():
         ending = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"

@@ -7,10 +7,9 @@ from mesm_plugin.kernels.cross_attention import (
     ProblemTable,
     SharedCrossAttention,
     bidirectional_cross_attention,
-    cross_attention,
     packed_bidirectional_cross_attention,
 )
-from mesm_plugin.kernels.dropout import Dropout, dropout
+from mesm_plugin.kernels.dropout import Dropout
 
 __all__ = [
     "Backend",
@@ -18,8 +17,6 @@ __all__ = [
     "ProblemTable",
     "SharedCrossAttention",
     "bidirectional_cross_attention",
-    "cross_attention",
-    "dropout",
     "iou_positive_contrastive_loss",
     "packed_bidirectional_cross_attention",
 ]

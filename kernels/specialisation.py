@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import torch
 
+from mesm_plugin.kernels.backend import interpreting
+
 Precision = Literal["fp16", "bf16", "fp32", "tf32", "fp64"]
 
 _DTYPES: dict[torch.dtype, Precision] = {
@@ -59,9 +61,12 @@ def precision_of(dtype: torch.dtype, device: torch.device) -> Precision:
     return precision
 
 
-def emulates_bf16(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether kernels emulate bfloat16: the one switch for the interpreter's wrong arithmetic (see numerics.py)."""
-    return dtype == torch.bfloat16 and device.type == "cpu"
+def emulates_bf16(dtype: torch.dtype) -> bool:
+    """Whether kernels emulate bfloat16: the one switch for the interpreter's wrong arithmetic (see numerics.py).
+
+    The interpreter also takes the tensors of a GPU.
+    """
+    return dtype == torch.bfloat16 and interpreting()
 
 
 def numeric_constants(precision: Precision, emulate_bf16: bool = False) -> dict[str, Any]:

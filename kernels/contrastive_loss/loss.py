@@ -1,11 +1,13 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """The contrastive loss by the Triton kernels or the reference: checks of the inputs and choice of the backend."""
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from mesm_plugin.kernels.arguments import autocasting, check_number, check_tensors
 from mesm_plugin.kernels.backend import Backend, use_triton
 from mesm_plugin.kernels.contrastive_loss import operator, reference
 
@@ -30,7 +32,8 @@ def iou_positive_contrastive_loss(
     """Draws each text to the segments whose moments overlap its own (Eq. 5 of MESM).
 
     Text and segments can differ in number, as where they are gathered from several processes; `moments` and `group` are
-    then pairs, for the text first.
+    then pairs, for the text first. Logits and loss are float32 (float64 for float64 features), under autocast as well,
+    where the dtypes of text and segment may differ.
 
     Args:
         text: (N, D) sentence features, float16, bfloat16, float32 or float64.
@@ -56,6 +59,7 @@ def iou_positive_contrastive_loss(
         Anchors without positives count as 0; the mean over no anchors is 0.
 
     Raises:
+        TypeError: An input is no tensor, or an option no number.
         ValueError: A shape, dtype, device or option is wrong, or with "triton" not supported.
         RuntimeError: "triton" cannot run on the device of the inputs.
     """
@@ -76,8 +80,9 @@ def iou_positive_contrastive_loss(
         if value not in allowed:
             raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
     for name, number in (("gamma", gamma), ("eps", eps)):
-        if number < 0:
-            raise ValueError(f"{name} must not be negative, got {number}")
+        check_number(name, number)
+        if not 0 <= number < math.inf:
+            raise ValueError(f"{name} must be finite and not negative, got {number}")
 
     dtype = torch.float64 if text.dtype == torch.float64 else torch.float32
     sides = [(text, text_moments.to(dtype), text_group), (segment, segment_moments.to(dtype), segment_group)]
@@ -90,19 +95,15 @@ def iou_positive_contrastive_loss(
         unsupported = "text must not be float64 with backend='triton' on a GPU; use backend='reference'"
     if use_triton(backend, text, unsupported):
         return operator.contrast(*inputs, gamma, eps, iou, form, reduction)[0]
-    if not _autocasting(text):
+    if not autocasting(text.device):
         return reference.contrast(*inputs, gamma, eps, iou, form, reduction)
     # As with the kernels, half precision is for features, not for logits.
     with torch.autocast(text.device.type, enabled=False):
         return reference.contrast(*inputs, gamma, eps, iou, form, reduction)
 
 
-def _autocasting(features: Tensor) -> bool:
-    # Other types of devices are not known to autocast.
-    return features.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(features.device.type)
-
-
 def _check_features(text: Tensor, segment: Tensor) -> None:
+    check_tensors({"text": text, "segment": segment})
     for name, features in (("text", text), ("segment", segment)):
         if features.dim() != 2:
             raise ValueError(f"{name} must have 2 dimensions, (items, channels), got {tuple(features.shape)}")
@@ -112,7 +113,7 @@ def _check_features(text: Tensor, segment: Tensor) -> None:
         raise ValueError(f"segment must have the {text.shape[1]} channels of text, got {segment.shape[1]}")
     if segment.device != text.device:
         raise ValueError(f"segment must be on the device of text, {text.device}, got {segment.device}")
-    mixable = _autocasting(text) and torch.float64 not in (text.dtype, segment.dtype)
+    mixable = autocasting(text.device) and torch.float64 not in (text.dtype, segment.dtype)
     if segment.dtype != text.dtype and not mixable:
         raise ValueError(f"segment must have the dtype of text, {text.dtype}, got {segment.dtype}")
 
@@ -120,9 +121,12 @@ def _check_features(text: Tensor, segment: Tensor) -> None:
 def _pair(name: str, value: Tensor | tuple[Tensor, Tensor], text: Tensor, segment: Tensor) -> tuple[Tensor, Tensor]:
     """The argument for the text and for the segments."""
     if not isinstance(value, Tensor):
+        if not isinstance(value, tuple | list) or not all(isinstance(x, Tensor) for x in value):
+            raise TypeError(f"{name} must be a tensor or a pair of tensors, text first, got {type(value).__name__}")
         if len(value) != 2:
             raise ValueError(f"{name} must be a tensor or a pair of tensors, text first, got {len(value)} of them")
-        return value
+        first, second = value
+        return first, second
     if text.shape[0] != segment.shape[0]:
         raise ValueError(
             f"{name} must be a pair of tensors, text first, where the numbers of text and segment differ: "
@@ -154,8 +158,9 @@ def _check_group(group: Tensor, features: Tensor) -> None:
 def _temperature(tau: float | Tensor, features: Tensor, dtype: torch.dtype) -> Tensor:
     """tau as a () tensor on the device of the features; to look at what a tensor holds would synchronise."""
     if not isinstance(tau, Tensor):
-        if tau <= 0:
-            raise ValueError(f"tau must be positive, got {tau}")
+        check_number("tau", tau)
+        if not 0 < tau < math.inf:
+            raise ValueError(f"tau must be positive and finite, got {tau}")
         return torch.full((), tau, dtype=dtype, device=features.device)
     if tau.numel() != 1 or not tau.is_floating_point() or tau.device != features.device:
         raise ValueError(

@@ -162,7 +162,7 @@ def _specialise_for(kernel: str, rows: Tensor, iou: str, form: str) -> Specialis
         precision_of(rows.dtype, device),
         iou == "giou",
         form == "log_sum",
-        emulates_bf16(rows.dtype, device),
+        emulates_bf16(rows.dtype),
     )
 
 

@@ -1,9 +1,12 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Cross-attention by the Triton kernels or the reference: checks of the inputs and choice of the backend."""
 
+import math
+
 import torch
 from torch import Tensor
 
+from mesm_plugin.kernels.arguments import autocasting, check_number, check_tensors, integer
 from mesm_plugin.kernels.backend import Backend, use_triton
 from mesm_plugin.kernels.cross_attention import operator, reference
 from mesm_plugin.kernels.cross_attention.problem_table import ProblemTable
@@ -34,15 +37,18 @@ def cross_attention(
         dropout_p, seed, scale, backend: See `bidirectional_cross_attention`.
 
     Returns:
-        (B, Lq, H, d) in the dtype of `query`; zeros, with zero gradients, where an item has no valid key.
+        (B, Lq, H, d) in the dtype of the inputs (see `bidirectional_cross_attention`); zeros, with zero gradients,
+        where an item has no valid key.
 
     Raises:
+        TypeError: See `bidirectional_cross_attention`.
         ValueError: See `bidirectional_cross_attention`.
         RuntimeError: See `bidirectional_cross_attention`.
     """
-    direction = {"query": query, "key": key, "value": value, "mask": mask}
+    direction = _autocast({"query": query, "key": key, "value": value, "mask": mask})
     _check_padded(direction)
     _check_alike(direction)
+    query, key, value, mask = inputs = list(direction.values())
     scale, seed = _check_options(query, dropout_p, seed, scale)
     longest = operator.SHORT_TILES[-1]
     unsupported = _unsupported("query", query)
@@ -53,7 +59,6 @@ def cross_attention(
         )
     if not use_triton(backend, query, unsupported):
         return reference.attend(query, key, value, mask, scale, dropout_p, seed)
-    inputs = _autocast(query, key, value, mask)
     nothing = [x.detach()[:0, :0] for x in inputs]
     lengths = [query.shape[1], key.shape[1]]
     seed = _drawn(seed, query, dropout_p)
@@ -79,6 +84,9 @@ def bidirectional_cross_attention(
 ) -> tuple[Tensor, Tensor]:
     """Both directions of FW-MESM's weight-shared cross-attention: clips attend to words, masked words to clips.
 
+    Under autocast all inputs but float64 ones are cast to its dtype first, and so may differ in theirs. Masked keys and
+    values must be finite: the reference multiplies them by zero, the Triton kernels do not read them.
+
     Args:
         q_clips: (P, Lv, H, d) clips of each pair, float16, bfloat16, float32 or float64. The Triton kernels take d of
             16, 32 and 64.
@@ -89,25 +97,30 @@ def bidirectional_cross_attention(
         k_clips, v_clips: (Q, Lc, H, d) clips that the query's words are restored from.
         clips_mask: (Q, Lc) bool, True = valid.
         dropout_p: Share of the attention weights that is dropped, in [0, 1).
-        seed: () int64 on the device of the inputs, or a number: the same seed drops the same weights with every
+        seed: () int64 on the device of the inputs, or an integer: the same seed drops the same weights with every
             backend. None = drawn from PyTorch's generator.
-        scale: Factor of the dot products, d ** -0.5 by default.
+        scale: Factor of the dot products, a finite number, d ** -0.5 by default.
         backend: "auto" = Triton for CUDA and HIP tensors of supported sizes, else the reference; "triton" (also for CPU
             tensors under TRITON_INTERPRET=1) or "reference". The environment variable MESM_KERNEL_BACKEND overrides it.
 
     Returns:
-        (P, Lv, H, d) and (Q, Mw, H, d) in the dtype of the inputs (under autocast, with Triton, in autocast's); zeros,
-        with zero gradients, where an item has no valid key.
+        (P, Lv, H, d) and (Q, Mw, H, d) in the dtype of the inputs, autocast's where it is on; zeros, with zero
+        gradients, where an item has no valid key.
 
     Raises:
+        TypeError: An input is no tensor, or an option no number.
         ValueError: A shape, dtype, device or option is wrong, or with "triton" not supported.
         RuntimeError: "triton" cannot run on the device of the inputs.
     """
-    wide = {"q_clips": q_clips, "k_words": k_words, "v_words": v_words, "words_mask": words_mask}
-    narrow = {"q_words": q_words, "k_clips": k_clips, "v_clips": v_clips, "clips_mask": clips_mask}
+    named = _autocast(
+        {"q_clips": q_clips, "k_words": k_words, "v_words": v_words, "words_mask": words_mask}
+        | {"q_words": q_words, "k_clips": k_clips, "v_clips": v_clips, "clips_mask": clips_mask}
+    )
+    wide, narrow = _directions(named)
     _check_padded(wide)
     _check_padded(narrow)
-    _check_alike(wide | narrow)
+    _check_alike(named)
+    q_clips, k_words, v_words, words_mask, q_words, k_clips, v_clips, clips_mask = inputs = list(named.values())
     scale, seed = _check_options(q_clips, dropout_p, seed, scale)
     unsupported = (
         _unsupported("q_clips", q_clips)
@@ -119,7 +132,6 @@ def bidirectional_cross_attention(
             reference.attend(q_clips, k_words, v_words, words_mask, scale, dropout_p, seed),
             reference.attend(q_words, k_clips, v_clips, clips_mask, scale, dropout_p, seed, q_clips.shape[0]),
         )
-    inputs = _autocast(*wide.values()) + _autocast(*narrow.values())
     lengths = [q_clips.shape[1], k_words.shape[1], q_words.shape[1], k_clips.shape[1]]
     return operator.attend(inputs, [], lengths, _drawn(seed, q_clips, dropout_p), dropout_p, scale)[:2]
 
@@ -143,6 +155,8 @@ def packed_bidirectional_cross_attention(
 ) -> tuple[Tensor, Tensor]:
     """`bidirectional_cross_attention` of items of different lengths, packed back to back without padding.
 
+    The Triton kernels read the packed rows; the reference pads them to the longest problem of the table.
+
     Args:
         q_clips: (Rv, H, d) clips of all pairs.
         k_words, v_words: (Rw, H, d) words of all pairs.
@@ -158,19 +172,24 @@ def packed_bidirectional_cross_attention(
         (Rv, H, d) and (Sw, H, d); zeros in rows that belong to no problem.
 
     Raises:
-        TypeError: A table is no `ProblemTable`.
+        TypeError: See `bidirectional_cross_attention`; or a table is no `ProblemTable`.
         ValueError: See `bidirectional_cross_attention`; or a table names rows that a buffer does not have.
         RuntimeError: See `bidirectional_cross_attention`.
     """
+    check_tensors({"k_words": k_words, "k_clips": k_clips})
     if words_mask is None:
-        words_mask = q_clips.new_ones(k_words.shape[:1], dtype=torch.bool)
+        words_mask = torch.ones(k_words.shape[:1], dtype=torch.bool, device=k_words.device)
     if clips_mask is None:
-        clips_mask = q_clips.new_ones(k_clips.shape[:1], dtype=torch.bool)
-    wide = {"q_clips": q_clips, "k_words": k_words, "v_words": v_words, "words_mask": words_mask}
-    narrow = {"q_words": q_words, "k_clips": k_clips, "v_clips": v_clips, "clips_mask": clips_mask}
+        clips_mask = torch.ones(k_clips.shape[:1], dtype=torch.bool, device=k_clips.device)
+    named = _autocast(
+        {"q_clips": q_clips, "k_words": k_words, "v_words": v_words, "words_mask": words_mask}
+        | {"q_words": q_words, "k_clips": k_clips, "v_clips": v_clips, "clips_mask": clips_mask}
+    )
+    wide, narrow = _directions(named)
     _check_packed(wide, "clip_problems", clip_problems)
     _check_packed(narrow, "word_problems", word_problems)
-    _check_alike(wide | narrow)
+    _check_alike(named)
+    q_clips, k_words, v_words, words_mask, q_words, k_clips, v_clips, clips_mask = inputs = list(named.values())
     scale, seed = _check_options(q_clips, dropout_p, seed, scale)
     unsupported = (
         _unsupported("q_clips", q_clips)
@@ -185,10 +204,29 @@ def packed_bidirectional_cross_attention(
                 q_words, k_clips, v_clips, clips_mask, word_problems, *options, clip_problems.table.shape[0]
             ),
         )
-    inputs = _autocast(*wide.values()) + _autocast(*narrow.values())
     tables = [table.table.to(q_clips.device) for table in (clip_problems, word_problems)]
     lengths = [n for table in (clip_problems, word_problems) for n in (table.max_queries, table.max_keys)]
     return operator.attend(inputs, tables, lengths, _drawn(seed, q_clips, dropout_p), dropout_p, scale)[:2]
+
+
+def _autocast(named: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The named inputs, queries first, in autocast's dtype where it is on; as everywhere, float64 stays what it is.
+
+    Raises:
+        TypeError: One is no tensor.
+    """
+    check_tensors(named)
+    device = next(iter(named.values())).device
+    if not autocasting(device):
+        return named
+    dtype = torch.get_autocast_dtype(device.type)
+    return {name: x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for name, x in named.items()}
+
+
+def _directions(named: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The named query, key, value and mask of each direction."""
+    items = list(named.items())
+    return dict(items[:4]), dict(items[4:])
 
 
 def _shape(x: Tensor) -> str:
@@ -239,6 +277,8 @@ def _check_alike(tensors: dict[str, Tensor]) -> None:
     (first_name, first), *others = tensors.items()
     if first.dtype not in _DTYPES:
         raise ValueError(f"{first_name} must be float16, bfloat16, float32 or float64, got {first.dtype}")
+    if 0 in first.shape[-2:]:
+        raise ValueError(f"{first_name} must have at least one head and one channel, got {_shape(first)}")
     for name, x in others:
         if x.device != first.device:
             raise ValueError(f"{name} must be on the device of {first_name}, {first.device}, got {x.device}")
@@ -254,6 +294,7 @@ def _check_options(
     query: Tensor, dropout_p: float, seed: int | Tensor | None, scale: float | None
 ) -> tuple[float, Tensor | None]:
     """Returns the scale, and the seed as a tensor, or None where it is to be drawn."""
+    check_number("dropout_p", dropout_p)
     if not 0 <= dropout_p < 1:
         raise ValueError(f"dropout_p must be in [0, 1), got {dropout_p}")
     if isinstance(seed, Tensor):
@@ -263,10 +304,16 @@ def _check_options(
                 f"on {seed.device}"
             )
     elif seed is not None:
-        if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
-            raise ValueError(f"seed must be an integer that int64 holds, got {seed}")
-        seed = torch.full((), seed, dtype=torch.int64, device=query.device)
-    return query.shape[-1] ** -0.5 if scale is None else scale, seed
+        number = integer("seed", seed)
+        if not -(2**63) <= number < 2**63:
+            raise ValueError(f"seed must be an integer that int64 holds, got {number}")
+        seed = torch.full((), number, dtype=torch.int64, device=query.device)
+    if scale is None:
+        return query.shape[-1] ** -0.5, seed
+    check_number("scale", scale)
+    if not -math.inf < scale < math.inf:
+        raise ValueError(f"scale must be finite, got {scale}")
+    return scale, seed
 
 
 def _drawn(seed: Tensor | None, query: Tensor, dropout_p: float) -> Tensor | None:
@@ -296,13 +343,3 @@ def _too_long(name: str, shape: torch.Size, length: int) -> str | None:
         f"{name} must have at most {longest} words with backend='triton', got {length} (shape {tuple(shape)}); "
         "use backend='reference'"
     )
-
-
-def _autocast(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> list[Tensor]:
-    """The inputs, in autocast's dtype where it is on."""
-    device = query.device.type
-    # Autocast does not know every device, such as "meta".
-    if query.dtype != torch.float64 and torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-    return [query, key, value, mask]

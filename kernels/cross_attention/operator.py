@@ -186,7 +186,7 @@ def _launch(
         _short_tile(max(wide.max_keys, narrow.max_queries)),
         head_size,
         dropout_p > 0,
-        emulates_bf16(query.dtype, query.device),
+        emulates_bf16(query.dtype),
     )
     chunks = 1
     if kernel == FORWARD:

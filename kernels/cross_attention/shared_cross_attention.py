@@ -2,11 +2,13 @@
 """The module that owns the projections which FW-MESM's two directions share."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mesm_plugin.kernels.arguments import autocasting, check_number, check_tensors, integer
 from mesm_plugin.kernels.backend import Backend, check_backend
 from mesm_plugin.kernels.cross_attention.attention import bidirectional_cross_attention, cross_attention
 
@@ -22,17 +24,24 @@ class SharedCrossAttention(nn.Module):
     Args:
         dims: D, channels of all inputs.
         heads: H, attention heads.
-        dropout: Share of the attention weights that is dropped in training.
+        dropout: Share of the attention weights that is dropped in training, in [0, 1).
         backend: See `bidirectional_cross_attention`.
 
     Raises:
-        ValueError: `heads` does not divide `dims`, or `backend` is unknown.
+        TypeError: `dims` or `heads` is no integer, or `dropout` no number.
+        ValueError: `heads` does not divide `dims`, `dropout` is out of range, or `backend` is unknown.
     """
 
     def __init__(self, dims: int, heads: int, dropout: float = 0.0, backend: Backend = "auto") -> None:
         super().__init__()
+        for name, value in (("dims", dims), ("heads", heads)):
+            if integer(name, value) < 1:
+                raise ValueError(f"{name} must be positive, got {value}")
         if dims % heads:
             raise ValueError(f"heads must divide dims, got dims={dims} and heads={heads}")
+        check_number("dropout", dropout)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
         check_backend(backend)
         self.heads = heads
         self.dropout = dropout
@@ -42,6 +51,46 @@ class SharedCrossAttention(nn.Module):
         self.out_proj = nn.Linear(dims, dims)
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
+
+    def _check_direction(self, named: dict[str, Any]) -> None:
+        """Checks the named query, key, value and index of a direction; the mask is left to the attention.
+
+        Raises:
+            TypeError: One is no tensor.
+            ValueError: A shape, dtype or device is wrong.
+        """
+        (query_name, query), (key_name, key), (value_name, value), (index_name, index) = named.items()
+        inputs = {query_name: query, key_name: key, value_name: value}
+        check_tensors(inputs)
+        weight = self.in_proj_weight
+        for name, x in inputs.items():
+            if x.dim() != 3 or x.shape[2] != weight.shape[1]:
+                raise ValueError(
+                    f"{name} must have shape (items, length, {weight.shape[1]}), the last being dims, "
+                    f"got {tuple(x.shape)}"
+                )
+            if x.device != weight.device:
+                raise ValueError(f"{name} must be on the device of the weights, {weight.device}, got {x.device}")
+            if x.dtype != weight.dtype and not autocasting(x.device):
+                raise ValueError(f"{name} must have the dtype of the weights, {weight.dtype}, got {x.dtype}")
+        if value.shape != key.shape:
+            raise ValueError(
+                f"{value_name} must have the shape of {key_name}, got {tuple(value.shape)} and {tuple(key.shape)}"
+            )
+        items = query.shape[0]
+        if index is None:
+            if key.shape[0] != items:
+                raise ValueError(
+                    f"{key_name} must have the {items} items of {query_name}, got {key.shape[0]}; "
+                    f"or {index_name} must say which item each needs"
+                )
+            return
+        check_tensors({index_name: index})
+        if index.shape != (items,) or index.dtype not in (torch.int32, torch.int64) or index.device != weight.device:
+            raise ValueError(
+                f"{index_name} must be int64 of shape {(items,)}, the items of {query_name}, on {weight.device}, "
+                f"got {index.dtype} of shape {tuple(index.shape)} on {index.device}"
+            )
 
     def _linear(self, inputs: Sequence[Tensor], weight: Tensor, bias: Tensor) -> list[Tensor]:
         """Projects the rows of all inputs (B, L, D) by one product, to (B, L, parts, H, d) each."""
@@ -92,6 +141,8 @@ class SharedCrossAttention(nn.Module):
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, index: Tensor | None = None) -> Tensor:
         """Attends in one direction.
 
+        Under autocast inputs of other dtypes than the weights' are taken, and the outputs are in autocast's.
+
         Args:
             query: (P, Lq, D).
             key: (Q, Lk, D).
@@ -101,7 +152,12 @@ class SharedCrossAttention(nn.Module):
 
         Returns:
             (P, Lq, D).
+
+        Raises:
+            TypeError: An input is no tensor.
+            ValueError: A shape, dtype or device is wrong.
         """
+        self._check_direction({"query": query, "key": key, "value": value, "index": index})
         [projected] = self._project([query], [key], [value], [index])
         attended = cross_attention(
             *projected, mask, dropout_p=self.dropout if self.training else 0.0, backend=self.backend
@@ -123,6 +179,8 @@ class SharedCrossAttention(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Attends from clips to words and from masked words to clips in one call.
 
+        Under autocast inputs of other dtypes than the weights' are taken, and the outputs are in autocast's.
+
         Args:
             clips_query: (P, Lv, D).
             words_key, words_value: (Q, Lw, D), repeated for the pairs by `words_index` (P,).
@@ -135,7 +193,27 @@ class SharedCrossAttention(nn.Module):
 
         Returns:
             (P, Lv, D) and (Q, Lw, D).
+
+        Raises:
+            TypeError: An input is no tensor.
+            ValueError: A shape, dtype or device is wrong.
         """
+        self._check_direction(
+            {
+                "clips_query": clips_query,
+                "words_key": words_key,
+                "words_value": words_value,
+                "words_index": words_index,
+            }
+        )
+        self._check_direction(
+            {
+                "words_query": words_query,
+                "clips_key": clips_key,
+                "clips_value": clips_value,
+                "clips_index": clips_index,
+            }
+        )
         clips, words = self._project(
             [clips_query, words_query],
             [words_key, clips_key],

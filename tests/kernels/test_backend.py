@@ -105,7 +105,7 @@ def test_triton_is_imported_when_a_kernel_is_first_used_and_then_needs_its_inter
     # In a process without TRITON_INTERPRET, which comes too late once Triton is imported.
     code = """
 import os, sys, torch
-from mesm_plugin.kernels import cross_attention
+from mesm_plugin.kernels.cross_attention import cross_attention
 from mesm_plugin.kernels.backend import interpreting
 x = torch.ones(1, 2, 1, 16, requires_grad=True)
 mask = torch.ones(1, 2, dtype=torch.bool)

@@ -17,8 +17,7 @@ from torch import nn
 from torch.utils import cpp_extension
 from torch.utils.checkpoint import checkpoint
 
-from mesm_plugin.kernels import Dropout, dropout
-from mesm_plugin.kernels.dropout import build
+from mesm_plugin.kernels.dropout import Dropout, build, dropout
 
 WORD = 2**32
 ELEMENTS = 2**20
@@ -230,12 +229,12 @@ def test_nothing_to_draw(implementation: str) -> None:
     assert dropout(x[:0], 0.5).shape == (0,)
 
 
-@pytest.mark.parametrize("p", [-0.1, 1.1])
+@pytest.mark.parametrize("p", [-0.1, 1.1, math.nan])
 def test_bad_p_is_named(implementation: str, p: float) -> None:
     for training in (True, False):
-        with pytest.raises(ValueError, match=f"between 0 and 1, but got {p}"):
+        with pytest.raises(ValueError, match=rf"p must be in \[0, 1\], got {p}"):
             dropout(torch.ones(2000), p, training)
-    with pytest.raises(ValueError, match=f"between 0 and 1, but got {p}"):
+    with pytest.raises(ValueError, match=rf"p must be in \[0, 1\], got {p}"):
         Dropout(p)
 
 

@@ -81,7 +81,7 @@ def check_product(dtype: torch.dtype, device: torch.device) -> None:
     accumulated = torch.zeros(16, 16, dtype=torch.promote_types(dtype, torch.float32), device=device)
     rounded = torch.full_like(left, -7.0)
     rows = 11
-    constants = numeric_constants(precision_of(dtype, device), emulates_bf16(dtype, device))
+    constants = numeric_constants(precision_of(dtype, device), emulates_bf16(dtype))
     multiply_kernel[(1,)](left, right, accumulated, rounded, rows, SIZE=16, **constants)
     expected = left.double() @ right.double()
     # Rows that the mask leaves out are loaded as zeros and not stored.
@@ -98,7 +98,7 @@ def test_transposed_product(dtype: torch.dtype, channels: int, kernel_device: to
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(rows, channels, generator=generator).to(kernel_device, dtype) for rows in (16, 32))
     product = torch.zeros(16, 32, device=kernel_device)
-    constants = numeric_constants(precision_of(dtype, kernel_device), emulates_bf16(dtype, kernel_device))
+    constants = numeric_constants(precision_of(dtype, kernel_device), emulates_bf16(dtype))
     multiply_rows_kernel[(1,)](left, right, product, ROWS=16, OTHER_ROWS=32, CHANNELS=channels, **constants)
     expected = left.double() @ right.double().T
     torch.testing.assert_close(product.double(), expected, rtol=0, atol=1e-6 * expected.abs().max().item())

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from mesm_plugin.kernels import specialisation
 from mesm_plugin.kernels.specialisation import (
     Specialisation,
     architecture_of,
@@ -17,8 +18,8 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def test_options_of_a_launch() -> None:
-    specialisation = Specialisation("kernel", "fp16", {"BLOCK": 64}, num_warps=8, num_stages=3)
-    assert specialisation.options() == {"BLOCK": 64, "num_warps": 8, "num_stages": 3, "enable_fp_fusion": True}
+    form = Specialisation("kernel", "fp16", {"BLOCK": 64}, num_warps=8, num_stages=3)
+    assert form.options() == {"BLOCK": 64, "num_warps": 8, "num_stages": 3, "enable_fp_fusion": True}
 
 
 @pytest.mark.parametrize("device", [CPU, CUDA], ids=str)
@@ -50,10 +51,13 @@ def test_float32_follows_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert precision_of(torch.float32, CUDA) == "fp32"
 
 
-def test_bf16_is_emulated_in_the_interpreter_only() -> None:
-    assert emulates_bf16(torch.bfloat16, CPU)
-    assert not emulates_bf16(torch.bfloat16, CUDA)
-    assert not emulates_bf16(torch.float16, CPU)
+def test_bf16_is_emulated_in_the_interpreter_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whatever the device: the interpreter takes the tensors of a GPU as well.
+    for interprets in (True, False):
+        monkeypatch.setattr(specialisation, "interpreting", lambda interprets=interprets: interprets)
+        assert emulates_bf16(torch.bfloat16) is interprets
+        assert not emulates_bf16(torch.float16)
+        assert not emulates_bf16(torch.float32)
 
 
 @pytest.mark.parametrize("emulate_bf16", [False, True])

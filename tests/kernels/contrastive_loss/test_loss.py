@@ -191,9 +191,9 @@ META = torch.device("meta")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"gamma": -0.1}, "gamma must not be negative, got -0.1"),
-        ({"eps": -1e-6}, "eps must not be negative, got -1e-06"),
-        ({"tau": 0.0}, "tau must be positive, got 0.0"),
+        ({"gamma": -0.1}, "gamma must be finite and not negative, got -0.1"),
+        ({"eps": -1e-6}, "eps must be finite and not negative, got -1e-06"),
+        ({"tau": 0.0}, "tau must be positive and finite, got 0.0"),
         ({"tau": torch.ones(2)}, r"tau must be .* one floating-point number .* of shape \(2,\)"),
         ({"tau": torch.ones((), device=META)}, "tau must be .* on cpu, got .* on meta"),
         ({"iou": "diou"}, "iou must be one of .*, got 'diou'"),

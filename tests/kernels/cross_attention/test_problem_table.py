@@ -39,12 +39,12 @@ def test_numbers_become_integers() -> None:
 def test_negative_numbers(position: int) -> None:
     problem = [0, 1, 0, 1]
     problem[position] = -1
-    with pytest.raises(ValueError, match=r"problem 1 is \[.*-1.*\], expected .* each at least 0"):
+    with pytest.raises(ValueError, match=r"problems\[1\] is \[.*-1.*\], expected .* each at least 0"):
         ProblemTable([(5, 1, 5, 1), problem])
 
 
 def test_negative_length() -> None:
-    with pytest.raises(ValueError, match="problem 1 is .* each at least 0"):
+    with pytest.raises(ValueError, match=r"problems\[1\] is .* each at least 0"):
         ProblemTable.from_lengths([4, -2], [1, 1])
 
 
@@ -79,6 +79,6 @@ def test_numbers_of_problems_differ(queries: list[int], keys: list[int]) -> None
 @pytest.mark.parametrize("problem", [(0, 1, 0), (0, 1, 0, 1, 2), ()])
 def test_wrong_number_of_numbers(problem: tuple[int, ...]) -> None:
     with pytest.raises(
-        ValueError, match=r"problem 0 is \[.*\], expected first query row, queries, first key row and keys"
+        ValueError, match=r"problems\[0\] is \[.*\], expected first query row, queries, first key row and keys"
     ):
         ProblemTable([problem])

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mesm_plugin.kernels.arguments import check_probability, check_tensors
 from mesm_plugin.kernels.dropout.build import operator_is_loaded
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float64)
@@ -30,8 +31,13 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
         A tensor like x; x itself if nothing is to be dropped.
 
     Raises:
-        ValueError: p is out of range.
+        TypeError: x is no tensor, or p no number.
+        ValueError: p is out of range, or x, where it is to be dropped from, an integer tensor.
     """
+    check_tensors({"x": x})
+    check_probability("p", p)
+    if training and p > 0 and not x.is_floating_point() and not x.is_complex():
+        raise ValueError(f"x must be a floating-point tensor, got {x.dtype}")
     if torch.compiler.is_compiling() or not training or not 0 < p < 1 or not _suits(x) or not operator_is_loaded():
         return F.dropout(x, p, training)
     seed = torch.empty((), dtype=torch.int64).random_()
@@ -56,10 +62,12 @@ class Dropout(nn.Dropout):
         p: Probability, 0 to 1.
 
     Raises:
+        TypeError: p is no number.
         ValueError: p is out of range.
     """
 
     def __init__(self, p: float = 0.5) -> None:
+        check_probability("p", p)
         super().__init__(p)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class VideoEntry:
             start, end = moment
             if start == end:
                 raise ValueError(f"{where}: {moment!r} in 'timestamps' has length zero; correct or delete the sentence")
-            queries.append((where, (start, end), text.strip()))
+            queries.append((where, (start, end), text))
         return queries
 
     def _misfit(self, key: str, expected: str) -> ValueError:

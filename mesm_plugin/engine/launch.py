@@ -164,7 +164,7 @@ def _score(runner: Runner, config: Config, checkpoint: Path | None, chosen_on: s
 
 def _describe(dataset: Any) -> str:
     parts = [type(dataset).__name__]
-    if getattr(dataset, "ann_file", ""):
-        parts.append(os.path.basename(dataset.ann_file))
+    files = getattr(dataset, "ann_files", None) or [getattr(dataset, "ann_file", "")]
+    parts += [os.path.basename(file) for file in files if file]
     parts += [f"{name} {value!r}" for name in ("split", "holdout") if (value := getattr(dataset, name, None))]
-    return ", ".join([*parts, f"{len(dataset)} videos"])
+    return ", ".join([*parts, f"{len(_video_ids(dataset)) or len(dataset)} videos"])

@@ -77,6 +77,39 @@ def write_qvhighlights(folder: Path) -> None:
         write_features(folder / f"{name}.hdf5", dims, list(dict.fromkeys(videos)))
 
 
+def write_json_split(file: Path, videos: list[str], **keys: float) -> None:
+    """An entry per video of three sentences, times counted in frames of a tenth of a second or in seconds."""
+    rng = np.random.default_rng(4)
+    rate = keys.get("fps", 1)
+    sentences = [f"{' '.join(rng.choice(WORDS, 4))}." for _ in range(3)]
+    entry = {"sentences": sentences, "timestamps": [[i * rate, (i + 3) * rate] for i in range(3)], **keys}
+    file.write_text(json.dumps(dict.fromkeys(videos, entry)))
+
+
+def write_tacos(folder: Path) -> None:
+    (folder / "annotations").mkdir(parents=True)
+    for split, videos in (("train", TRAIN_VIDEOS), ("val", ["VA0", "VA1"]), ("test", TEST_VIDEOS)):
+        write_json_split(folder / "annotations" / f"{split}.json", videos, fps=10, num_frames=80)
+    (folder / "annotations" / "GloVe_tokenized_count.txt").write_text(
+        "".join(f"{w} {i + 2} 9\n" for i, w in enumerate(WORDS))
+    )
+    write_features(folder / "c3d.hdf5", 4096, [*TRAIN_VIDEOS, "VA0", "VA1", *TEST_VIDEOS])
+
+
+def write_charades_cg(folder: Path) -> None:
+    (folder / "annotations").mkdir(parents=True)
+    rng = np.random.default_rng(5)
+    splits = ("train", "test_trivial", "novel_composition", "novel_word")
+    with h5py.File(folder / "clip_text.hdf5", "w") as words:
+        for split in splits:
+            videos = TRAIN_VIDEOS if split == "train" else TEST_VIDEOS
+            write_json_split(folder / "annotations" / f"{split}.json", videos, duration=8.0)
+            for number in range(1, 3 * len(videos) + 1):
+                words[f"{split}-{number}"] = rng.standard_normal((6, 512), dtype=np.float32)
+                words[f"{split}-{number}"].attrs["token_ids"] = [49406, *rng.integers(300, 325, 4), 49407]
+    (folder / "annotations" / "CLIP_tokenized_count.txt").write_text("".join(f"{300 + i} 9\n" for i in range(20)))
+
+
 def write_glove(file: Path) -> None:
     rng = np.random.default_rng(1)
     file.write_text("".join(f"{w} {' '.join(f'{x:.3f}' for x in rng.standard_normal(300))}\n" for w in WORDS))
@@ -98,6 +131,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 file[str(qid)].attrs["token_ids"] = [49406, *rng.integers(300, 325, 4), 49407]
     write_glove(root / "glove.6B.300d.txt")
     write_qvhighlights(root / "qvhighlights")
+    write_tacos(root / "tacos")
+    write_charades_cg(root / "charades_cg")
     write_annotations(root / "simulated" / "annotations")
     write_features(root / "simulated" / "features.hdf5", 256, videos)
     write_glove(root / "simulated" / "glove.sim.txt")
@@ -157,7 +192,7 @@ def test_classes_of_words_fit_the_model(file: Path, load: Callable[[Path], Confi
 
 
 def test_best_checkpoint_is_not_chosen_on_the_test_split(load: Callable[[Path], Config]) -> None:
-    for name in ("mesm_charades_vgg_glove", "mesm_charades_clip_slowfast"):
+    for name in ("mesm_charades_vgg_glove", "mesm_charades_clip_slowfast", "mesm_charades_cg_clip_slowfast"):
         config = load(CONFIGS / "mesm" / f"{name}.py")
         assert config.val_dataloader.dataset.ann_file == config.train_dataloader.dataset.ann_file
         videos = [
@@ -167,7 +202,9 @@ def test_best_checkpoint_is_not_chosen_on_the_test_split(load: Callable[[Path], 
         assert not videos[0] & videos[1]
         assert videos[0] | videos[1] == set(TRAIN_VIDEOS)
         paper = load(CONFIGS / "mesm" / f"{name}_paper_protocol.py")
-        assert paper.val_dataloader.dataset.ann_file == paper.test_dataloader.dataset.ann_file
+        # Of Charades-CG's test splits, the trivial one chooses nothing.
+        files = paper.test_dataloader.dataset.ann_file
+        assert paper.val_dataloader.dataset.ann_file == (files if isinstance(files, str) else files[1:])
         assert {info["vid"] for info in _dataset(paper.train_dataloader)} == set(TRAIN_VIDEOS)
 
 
@@ -195,6 +232,48 @@ def test_qvhighlights_is_scored_and_its_test_split_predicted(file: Path, load: C
         samples = [s for batch in Runner.build_dataloader(test, seed=0) for s in model.val_step(batch)]
         assert sorted(qid for sample in samples for qid in sample.qids) == list(range(69, 75))
         assert all(len(scores) == 8 for sample in samples for scores in sample.pred_saliency)
+
+
+def test_splits_of_charades_cg_are_scored_apart(load: Callable[[Path], Config]) -> None:
+    config = load(CONFIGS / "mesm" / "mesm_charades_cg_clip_slowfast_paper_protocol.py")
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope("mesm_plugin"):
+        model = MODELS.build(config.model).eval()
+        for name, splits in (("test", ["test_trivial"]), ("val", [])):
+            evaluator = Runner.build_evaluator(_Builder(model), config[f"{name}_evaluator"])
+            loader = Runner.build_dataloader(config[f"{name}_dataloader"], seed=0)
+            evaluator.dataset_meta = loader.dataset.metainfo
+            for batch in loader:
+                evaluator.process(model.val_step(batch))
+            metrics = evaluator.evaluate(len(loader.dataset))
+            assert list(dict.fromkeys(key.split("/")[0] for key in metrics)) == [
+                *splits,
+                "novel_composition",
+                "novel_word",
+            ]
+            assert set(config.default_hooks.checkpoint.save_best) <= set(metrics)
+            # The words are noise, so the splits have scores of their own.
+            assert metrics["novel_word/mIoU"] != metrics["novel_composition/mIoU"]
+
+
+def test_tacos_is_chosen_on_its_validation_split(load: Callable[[Path], Config]) -> None:
+    config = load(CONFIGS / "mesm" / "mesm_tacos_c3d_glove.py")
+    for name, split in (("train", "train"), ("val", "val"), ("test", "test")):
+        dataset = config[f"{name}_dataloader"].dataset
+        assert dataset.ann_file.endswith(f"tacos/annotations/{split}.json")
+        assert (dataset.clip_length, dataset.max_clips, dataset.max_queries) == (None, 600, 10)
+    assert config.default_hooks.checkpoint.save_best == "mIoU"
+    assert config.default_hooks.checkpoint.rule == "greater"
+    assert config.val_evaluator.r1_thresholds == [0.1, 0.3, 0.5, 0.7]
+    assert config.model.matcher.cost_class == 6
+    assert config.model.matcher.cost_span == 10
+    assert [loss["type"] for loss in config.model.saliency_losses] == [
+        "RankContrastiveLoss",
+        "NegativePairLoss",
+        "SaliencyHingeLoss",
+    ]
+    paper = load(CONFIGS / "mesm" / "mesm_tacos_c3d_glove_paper_protocol.py")
+    assert paper.val_dataloader.dataset.ann_file == config.test_dataloader.dataset.ann_file
 
 
 def test_a_training_batch_of_mesm_holds_whole_sources(load: Callable[[Path], Config]) -> None:

@@ -35,6 +35,8 @@ class MomentRetrievalMetric(BaseMetric):
         r5_thresholds: IoU thresholds of R5: whether any of the first five windows hits.
         map_thresholds: IoU thresholds at which mAP is reported besides the average.
         length_ranges: Name -> (min, max] in seconds. An empty dict reports the overall numbers only.
+        by_split: Scores each split of a data set of several apart, with keys such as `novel_word/R1@0.5` and
+            `novel_word/short/R1@0.5`.
         output_file: Where to write the submission, one JSON line a query. With it a data set without moments is
             accepted, which is then written and not scored.
         collect_device: "cpu" or "gpu", where the results of several processes are gathered.
@@ -43,7 +45,8 @@ class MomentRetrievalMetric(BaseMetric):
 
     Raises:
         ValueError: A threshold or a length range is out of range; in `process` a sample has no predictions, or no
-            moments and there is no `output_file`; in `evaluate` see `evaluate_moment_retrieval`.
+            moments and there is no `output_file`, or no split and `by_split` is set; in `evaluate` see
+            `evaluate_moment_retrieval`.
     """
 
     default_prefix = ""
@@ -54,6 +57,7 @@ class MomentRetrievalMetric(BaseMetric):
         r5_thresholds: Sequence[float] = (),
         map_thresholds: Sequence[float] = (0.5, 0.75),
         length_ranges: Mapping[str, Sequence[float]] = LENGTH_RANGES,
+        by_split: bool = False,
         output_file: str | os.PathLike[str] | None = None,
         collect_device: str = "cpu",
         prefix: str | None = None,
@@ -64,13 +68,14 @@ class MomentRetrievalMetric(BaseMetric):
         self.r5_thresholds = checked_thresholds("r5_thresholds", r5_thresholds)
         self.map_thresholds = checked_thresholds("map_thresholds", map_thresholds)
         self.length_ranges = checked_length_ranges(length_ranges)
+        self.by_split = by_split
         self.output_file = output_file
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Appends one entry a video: the records of its queries, predicted and true."""
         self.results.extend(self._entry_of(sample) for sample in data_samples)
 
-    def compute_metrics(self, results: list[dict[str, list[dict]]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
         """Writes the submission, so that a failure to score does not lose it, and scores the records of all videos."""
         if not results:
             raise ValueError("no data sample was evaluated; is the data set of this evaluator empty?")
@@ -82,6 +87,17 @@ class MomentRetrievalMetric(BaseMetric):
                 message = f"wrote {self.output_file}; the data set has no moments, so nothing was scored"
                 print_log(message, logger="current", level=logging.WARNING)
                 return {}
+        if not self.by_split:
+            return self._score(predictions, ground_truth, "")
+        metrics: dict[str, float] = {}
+        for split in dict.fromkeys(entry["split"] for entry in results):
+            chosen = [entry for entry in results if entry["split"] == split]
+            predictions = [record for entry in chosen for record in entry["predictions"]]
+            ground_truth = [record for entry in chosen for record in entry["ground_truth"]]
+            metrics.update(self._score(predictions, ground_truth, f"{split}/"))
+        return metrics
+
+    def _score(self, predictions: list[dict], ground_truth: list[dict], prefix: str) -> dict[str, float]:
         scores = evaluate_moment_retrieval(
             predictions,
             ground_truth,
@@ -93,10 +109,10 @@ class MomentRetrievalMetric(BaseMetric):
         metrics: dict[str, float] = {}
         for name in ("full", *self.length_ranges):
             if name in scores:
-                metrics.update(_flat("" if name == "full" else f"{name}/", scores[name]))
+                metrics.update(_flat(prefix if name == "full" else f"{prefix}{name}/", scores[name]))
         return metrics
 
-    def _entry_of(self, sample: dict) -> dict[str, list[dict]]:
+    def _entry_of(self, sample: dict) -> dict[str, Any]:
         """Turns one data sample, as the evaluator hands it over, into the records of its queries."""
         vid, qids = sample["vid"], sample["qids"]
         windows, saliency, moments = (
@@ -111,6 +127,9 @@ class MomentRetrievalMetric(BaseMetric):
                 f"video {vid!r} has no gt_moments, so R1, mIoU and mAP cannot be computed; "
                 "use a labelled split, or set output_file to write the predictions without scoring them"
             )
+        split = sample.get("split")
+        if self.by_split and split is None:
+            raise ValueError(f"video {vid!r} names no split, so by_split cannot score it; set by_split=False")
         predictions = [
             {"qid": qid, "query": sentence, "vid": vid, "pred_relevant_windows": rounded(rows)}
             for qid, sentence, rows in zip(qids, sample["sentences"], windows, strict=True)
@@ -121,7 +140,7 @@ class MomentRetrievalMetric(BaseMetric):
         ground_truth = []
         if moments is not None:
             ground_truth = [{"qid": qid, "relevant_windows": rows} for qid, rows in zip(qids, moments, strict=True)]
-        return {"predictions": predictions, "ground_truth": ground_truth}
+        return {"split": split, "predictions": predictions, "ground_truth": ground_truth}
 
 
 def _per_query(sample: dict, key: str) -> list | None:

@@ -10,6 +10,17 @@ from mesm_plugin.registry.nodes import (
     MODELS,
     TRANSFORMS,
     SharedRegistry,
+    UnknownTypeError,
 )
 
-__all__ = ["DATASETS", "DATA_SAMPLERS", "FUNCTIONS", "HOOKS", "METRICS", "MODELS", "TRANSFORMS", "SharedRegistry"]
+__all__ = [
+    "DATASETS",
+    "DATA_SAMPLERS",
+    "FUNCTIONS",
+    "HOOKS",
+    "METRICS",
+    "MODELS",
+    "TRANSFORMS",
+    "SharedRegistry",
+    "UnknownTypeError",
+]

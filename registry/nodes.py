@@ -8,12 +8,22 @@ from typing import Any
 from mmengine import registry as root
 from mmengine.registry import Registry
 
+from mesm_plugin.registry.near_names import suggestion
+
+
+class UnknownTypeError(KeyError):
+    """No registry knows a `type`. Its message prints as it is, where a KeyError would print it quoted."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
 
 class SharedRegistry(Registry):
     """A child node whose components also resolve by their bare name from the root.
 
     MMEngine searches a node and its ancestors, never its siblings. A config of another codebase can therefore say
-    `type="MESMAligner"` only if the root node knows that name; registering here registers there as well.
+    `type="MESMAligner"` only if the root node knows that name; registering here registers there as well. In turn, what
+    is built here is looked up in the node of the default scope first, so that components of another codebase take part.
 
     Args:
         parent: The root node.
@@ -41,6 +51,24 @@ class SharedRegistry(Registry):
         build.__name__ = name
         self._deferred.add(name)
         self.parent._register_module(module=build, module_name=name)
+
+    def find(self, name: str) -> Callable[..., Any] | None:
+        """The component that a config of the current default scope means by `type=name`; None if there is none."""
+        with self.switch_scope_and_registry(None) as node:
+            return node.get(name)
+
+    def build(self, cfg: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Builds a component from its config.
+
+        Raises:
+            UnknownTypeError: No component is called `cfg["type"]`; near names are listed.
+        """
+        name = cfg.get("type")
+        if isinstance(name, str) and "_scope_" not in cfg and self.find(name) is None:
+            with self.switch_scope_and_registry(None) as node:
+                known = {*node.module_dict, *self.module_dict, *self.parent.module_dict}
+            raise UnknownTypeError(f"there is no {self.name} {name!r}; {suggestion(name.rsplit('.')[-1], known)}")
+        return super().build(cfg, *args, **kwargs)
 
     def _register_module(
         self, module: Callable, module_name: str | list[str] | None = None, force: bool = False

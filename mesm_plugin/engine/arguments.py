@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Callable, Collection
 from typing import Any
 
-LISTED = 40
+from mesm_plugin.registry.near_names import suggestion
+
 FOLLOWED = ("mesm_plugin", "mmengine")
 
 
@@ -44,14 +45,6 @@ def unknown_argument(component: Callable[..., Any], given: Collection[str]) -> s
             title = getattr(component, "__name__", repr(component))
             return f"{title} has no argument {name!r}; {suggestion(name, names)}"
     return None
-
-
-def suggestion(name: str, known: Collection[str]) -> str:
-    """A hint at the `known` names that are near to `name`, or at all of them if none is near."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    if near:
-        return f"did you mean {' or '.join(map(repr, near))}?"
-    return f"known are {', '.join(sorted(known))}" if len(known) <= LISTED else "no known name is near"
 
 
 def _parameters(function: Any) -> tuple[set[str], bool]:

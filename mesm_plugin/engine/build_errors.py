@@ -5,7 +5,8 @@ import re
 from traceback import walk_tb
 from types import FrameType
 
-from mesm_plugin.engine.arguments import accepted_arguments, suggestion
+from mesm_plugin.engine.arguments import accepted_arguments
+from mesm_plugin.registry.near_names import suggestion
 
 
 def explain_build_error(error: BaseException) -> str | None:

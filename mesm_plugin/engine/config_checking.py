@@ -14,8 +14,9 @@ from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, LogProcessor, Runner, TestLoop, ValLoop
 from torch.utils.data import DataLoader
 
-from mesm_plugin.engine.arguments import accepted_arguments, suggestion, unknown_argument
+from mesm_plugin.engine.arguments import accepted_arguments, unknown_argument
 from mesm_plugin.engine.config_loading import ConfigError
+from mesm_plugin.registry.near_names import suggestion
 
 READ_BY_RUNNER = {
     "activation_checkpointing",
@@ -166,14 +167,27 @@ def _registries(name: str, scope: str | None) -> list[Registry]:
     found = []
     for root in roots:
         if not name or root.name == name:
+            ours = root.children.get("mesm_plugin")
+            if ours is not None:
+                # Until then the root has announcements in place of some components (`SharedRegistry.defer`).
+                ours.import_from_location()
             with root.switch_scope_and_registry(scope) as registry:
-                found += [registry, *(root.children[key] for key in ("mesm_plugin",) if key in root.children), root]
+                found += [registry, *([ours] if ours is not None else []), root]
     return found
 
 
 def _component(name: str, registry: str, scope: str | None) -> Callable[..., Any] | None:
-    found = (node.get(name) for node in _registries(registry, scope))
+    found = (_registered(name, node) for node in _registries(registry, scope))
     return next((component for component in found if component is not None), None)
+
+
+def _registered(name: str, registry: Registry) -> Callable[..., Any] | None:
+    try:
+        return registry.get(name)
+    except ImportError:
+        # A node of another codebase may name modules that cannot be imported: MMAction2's functions are said to be in
+        # one that does not exist. Where it matters, building from it says so.
+        return None
 
 
 def _near_components(name: str, registry: str, scope: str | None) -> str:

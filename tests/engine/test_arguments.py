@@ -5,7 +5,8 @@ from mmengine.hooks import CheckpointHook
 from mmengine.optim import AmpOptimWrapper, MultiStepLR
 
 from mesm_plugin.datasets import SyntheticDataset
-from mesm_plugin.engine.arguments import accepted_arguments, suggestion, unknown_argument
+from mesm_plugin.engine.arguments import accepted_arguments, unknown_argument
+from mesm_plugin.registry.near_names import suggestion
 
 
 class Closed:

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 
@@ -32,33 +33,52 @@ class AlignerOutput:
     context_position: Tensor | None = None
     token: Tensor | None = None
 
-    def check(self, pairs: int, clips: int, dims: int, name: str) -> None:
-        """Checks that encoder and decoder can work with what an aligner returned.
+    def check(self, pairs: int, queries: int, clips: int, dims: int, name: str) -> None:
+        """Checks that encoder, decoder and losses can work with what an aligner returned.
 
         Args:
             pairs: P.
+            queries: Q.
             clips: Lv.
             dims: D.
             name: Of the aligner, for messages.
 
         Raises:
+            TypeError: A field is no tensor (or `extra` no dict), or its numbers are of another kind.
             ValueError: A tensor is missing or has another shape, with both shapes.
         """
 
-        def expect(field: str, value: Tensor | None, *shape: int) -> None:
-            if value is None or value.shape != shape:
+        def expect(field: str, *shape: int | None) -> None:
+            value = getattr(self, field)
+            if value is not None and not isinstance(value, Tensor):
+                raise TypeError(f"{name} returned {field} as a {type(value).__name__}, expected a tensor")
+            if (
+                value is None
+                or value.dim() != len(shape)
+                or any(n not in (None, m) for n, m in zip(shape, value.shape, strict=True))
+            ):
                 given = None if value is None else tuple(value.shape)
-                raise ValueError(f"{name} returned {field} of shape {given}, expected {shape}")
+                expected = ", ".join("any" if length is None else str(length) for length in shape)
+                raise ValueError(f"{name} returned {field} of shape {given}, expected ({expected})")
+            if field.endswith("_mask") and value.dtype != torch.bool:
+                raise TypeError(f"{name} returned {field} of {value.dtype}, expected torch.bool, True = valid")
+            if not field.endswith("_mask") and not value.is_floating_point():
+                raise TypeError(f"{name} returned {field} of {value.dtype}, expected floating-point numbers")
 
-        expect("clips", self.clips, pairs, clips, dims)
+        expect("clips", pairs, clips, dims)
+        expect("words", queries, None, dims)
+        expect("words_mask", queries, self.words.shape[1])
         if self.context is not None:
-            length = self.context.shape[1] if self.context.dim() == 3 else -1
-            expect("context", self.context, pairs, length, dims)
-            expect("context_mask", self.context_mask, pairs, length)
+            expect("context", pairs, None, dims)
+            expect("context_mask", pairs, self.context.shape[1])
             if self.context_position is not None:
-                expect("context_position", self.context_position, pairs, length, dims)
+                expect("context_position", pairs, self.context.shape[1], dims)
+        elif self.context_mask is not None or self.context_position is not None:
+            raise ValueError(f"{name} returned a context_mask or context_position, but no context")
         if self.token is not None:
-            expect("token", self.token, pairs, dims)
+            expect("token", pairs, dims)
+        if not isinstance(self.extra, dict):
+            raise TypeError(f"{name} returned extra as a {type(self.extra).__name__}, expected a dict of tensors")
 
 
 class BaseAligner(nn.Module, ABC):

@@ -172,7 +172,8 @@ class DETRGrounder(BaseModel):
         shared: dict[str, Any] = {"dims": dims, "heads": heads, "ffn_dims": ffn_dims, "dropout": dropout}
 
         def build(part: str, config: Config) -> Any:
-            return build_part(part, config if "type" in config else {**self.default_parts[part], **config}, shared)
+            full = config if "type" in config else {**self.default_parts[part], **config}
+            return build_part(part, full, shared, type(self).__name__)
 
         self.dims = dims
         self.video_projection = InputProjection(video_dims, dims, projection_layers, projection_dropout, "clip")
@@ -251,7 +252,7 @@ class DETRGrounder(BaseModel):
         """Aligns the clips of each pair to its words.
 
         Raises:
-            ValueError: The aligner returned tensors of another shape than `AlignerOutput` says.
+            TypeError, ValueError: The aligner returned something else than `AlignerOutput` says.
         """
         aligned = self.aligner(
             projected.clips,
@@ -262,7 +263,11 @@ class DETRGrounder(BaseModel):
             inputs,
             project_words=self.text_projection,
         )
-        aligned.check(len(inputs["pair_video"]), projected.clips.shape[1], self.dims, type(self.aligner).__name__)
+        name = type(self.aligner).__name__
+        if not isinstance(aligned, AlignerOutput):
+            raise TypeError(f"{name} returned a {type(aligned).__name__}, expected an AlignerOutput")
+        pairs, queries = len(inputs["pair_video"]), len(inputs["query_video"])
+        aligned.check(pairs, queries, projected.clips.shape[1], self.dims, name)
         return aligned
 
     def encode(
@@ -373,18 +378,19 @@ class DETRGrounder(BaseModel):
         return data_samples
 
 
-def build_part(part: str, config: Config, shared: Mapping[str, Any]) -> Any:
+def build_part(part: str, config: Config, shared: Mapping[str, Any], grounder: str) -> Any:
     """Builds a part of a grounder, with those of the shared arguments that it takes and its config does not set.
 
     Raises:
         ValueError: The config sets another `dims` than the grounder's.
     """
     if config.get("dims", shared["dims"]) != shared["dims"]:
+        name = getattr(config["type"], "__name__", config["type"])
         raise ValueError(
-            f"the {part} has dims={config['dims']}, but the grounder has dims={shared['dims']}: leave dims out of the "
-            f"{part}'s config, or set the grounder's"
+            f"the {part} {name} has dims={config['dims']}, but its grounder {grounder} has "
+            f"dims={shared['dims']}: leave dims out of the {part}'s config, or set the grounder's"
         )
-    component = MODELS.get(config["type"]) if isinstance(config["type"], str) else config["type"]
-    # An unknown type is left to the registry, whose message says where it looked.
+    component = MODELS.find(config["type"]) if isinstance(config["type"], str) else config["type"]
+    # An unknown type is left to the registry, whose message lists near names.
     taken = inspect.signature(component).parameters if component is not None else {}
     return MODELS.build(dict(config), default_args={name: shared[name] for name in shared if name in taken})

@@ -34,7 +34,7 @@ def features() -> list[torch.Tensor]:
 
 def test_shapes() -> None:
     output = build()(*features(), BATCH)
-    output.check(pairs=6, clips=4, dims=8, name="CGDETRAligner")
+    output.check(pairs=6, queries=3, clips=4, dims=8, name="CGDETRAligner")
     assert output.token is not None
     assert output.extra["attention"].shape == (6, 4, 6)
     torch.testing.assert_close(output.extra["attention"].sum(dim=-1), torch.ones(6, 4))

@@ -12,7 +12,7 @@ def align(aligner: CrossAttentionAligner, words: torch.Tensor, words_mask: torch
     torch.manual_seed(1)
     clips, position = torch.randn(2, 4, 8), torch.randn(2, 4, 8)
     output = aligner(clips, position, torch.ones(2, 4, dtype=torch.bool), words, words_mask, BATCH)
-    output.check(pairs=3, clips=4, dims=8, name="CrossAttentionAligner")
+    output.check(pairs=3, queries=2, clips=4, dims=8, name="CrossAttentionAligner")
     assert output.context is None
     return output.clips
 

@@ -27,7 +27,7 @@ def features() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_shapes() -> None:
     output = align(*features())
-    output.check(pairs=4, clips=4, dims=8, name="UVCOMAligner")
+    output.check(pairs=4, queries=3, clips=4, dims=8, name="UVCOMAligner")
     assert output.token is not None
     assert output.words.shape == (3, 3, 8)
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from mesm_plugin.datasets.files import read_json_lines, read_lines, require_file
+from mesm_plugin.datasets.files import read_json, read_json_lines, read_lines, require_file
 
 
 def test_existing_file(tmp_path: Path) -> None:
@@ -40,3 +40,22 @@ def test_json_lines(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n\n')
     with pytest.raises(ValueError, match=r"a\.jsonl:2: not a line of JSON \(.*\); is the file complete\?"):
         list(read_json_lines(tmp_path / "a.jsonl"))
+
+
+def test_json(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"a": {"b": 1},\n "b": {"b": 2}}')
+    assert read_json(tmp_path / "a.json") == {"a": {"b": 1}, "b": {"b": 2}}
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b'{"a": 1,\n "b": [1, ', r"a\.json:2: not JSON \(.*\); is the file complete\?"),
+        (b'{"a": {"b": 1, "c": 2, "b": 3}}', r"a\.json: the key 'b' occurs twice in an object"),
+        (b'{"a":\n"caf\xe9"}', r"a\.json:2: not UTF-8 text"),
+    ],
+)
+def test_bad_json(tmp_path: Path, content: bytes, problem: str) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=problem):
+        read_json(tmp_path / "a.json")

@@ -210,3 +210,22 @@ def test_nothing_evaluated_is_an_error(tmp_path):
 def test_options_are_checked_before_training():
     with pytest.raises(ValueError, match="r1_thresholds has 70"):
         MomentRetrievalMetric(r1_thresholds=[70])
+
+
+def test_splits_are_scored_apart(tmp_path):
+    samples = make_samples()
+    for sample, split in zip(samples, ("novel", "trivial"), strict=True):
+        sample.set_metainfo({"split": split})
+    samples[1].pred_moments = [np.array([[30.0, 60.0, 1.0]])]
+    metrics = evaluate(samples, by_split=True, length_ranges={}, output_file=str(tmp_path / "out.jsonl"))
+    assert [metrics[f"{split}/R1@0.7"] for split in ("novel", "trivial")] == [50.0, 100.0]
+    assert metrics["novel/mIoU"] == evaluate(samples[:1], length_ranges={})["mIoU"]
+    assert {key.split("/")[0] for key in metrics} == {"novel", "trivial"}
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 3
+    # Without the option the splits are one.
+    assert evaluate(samples, length_ranges={})["R1@0.7"] == 66.67
+
+
+def test_samples_without_split_cannot_be_scored_by_split():
+    with pytest.raises(ValueError, match="video 'x' names no split, so by_split cannot score it; set by_split=False"):
+        evaluate(make_samples(), by_split=True)

@@ -75,7 +75,7 @@ def attention_work(
     if kernel == cross_attention.FORWARD:
         # Query and output of each side, key and value of the other one.
         least_bytes = row * 4 * (clips + words)
-        chunks = _tiles(clips, cross_attention.TILES * long)
+        chunks = _tiles(clips, chosen.constants["TILES"] * long)
         moved = least_bytes + row * 2 * words * (chunks - 1) + unrounded
         products = 2
     else:

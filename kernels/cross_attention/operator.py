@@ -23,8 +23,8 @@ from mesm_plugin.kernels.tiles import CROSS_ATTENTION, find_tile
 HEAD_SIZES = (16, 32, 64)
 # Sizes that the short side is rounded up to: the last one is the longest that the kernels take.
 SHORT_TILES = (16, 32, 64)
-# Tiles of queries that a program of the forward pass handles, so that keys are read again only once per so many rows.
-TILES = 4
+# Queries that a program of the forward pass handles, in tiles: keys are read again only once per so many rows.
+ROWS = 128
 FORWARD = "bidirectional_cross_attention_forward"
 BACKWARD = "bidirectional_cross_attention_backward"
 LOG2_E = math.log2(math.e)
@@ -56,7 +56,7 @@ def specialise(
         **numeric_constants(precision, emulate_bf16),
     }
     if kernel == FORWARD:
-        constants["TILES"] = TILES
+        constants["TILES"] = max(1, ROWS // tile.rows)
     return Specialisation(kernel, precision, constants, tile.warps, tile.stages)
 
 
@@ -190,7 +190,8 @@ def _launch(
     )
     chunks = 1
     if kernel == FORWARD:
-        chunks = -(-wide.max_queries // (TILES * specialisation.constants["BLOCK_LONG"]))
+        constants = specialisation.constants
+        chunks = -(-wide.max_queries // (constants["TILES"] * constants["BLOCK_LONG"]))
     programs = (wide.problems * chunks + narrow.problems) * heads
     if programs == 0:
         return

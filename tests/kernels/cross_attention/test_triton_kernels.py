@@ -174,9 +174,9 @@ def test_no_packed_problems(kernel_device: torch.device) -> None:
 
 
 def use_tile(monkeypatch: pytest.MonkeyPatch, rows: int, tiles: int) -> None:
-    """Lets all kernels walk by `rows` rows, and programs of the forward pass by `tiles` tiles of them."""
+    """Lets all kernels walk by `rows` rows, and programs of the forward pass handle `tiles` tiles of them."""
     monkeypatch.setattr(operator, "CROSS_ATTENTION", (Rule(Tile(rows, 0, 4, 2)),))
-    monkeypatch.setattr(operator, "TILES", tiles)
+    monkeypatch.setattr(operator, "ROWS", tiles * rows)
 
 
 def test_tiles_agree(kernel_device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +299,8 @@ def nbytes(*tensors: Tensor) -> int:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-@pytest.mark.parametrize(("clips", "words"), [(40, 10), (75, 15), (230, 32), (600, 33)])
+# 65 and 129 clips are where a next program would start with tiles of 16 rows, and does with every tile.
+@pytest.mark.parametrize(("clips", "words"), [(40, 10), (75, 15), (230, 32), (600, 33), (65, 64), (129, 64)])
 def test_bytes(clips: int, words: int, dtype: torch.dtype, interpreter: torch.device) -> None:
     inputs = random_inputs(interpreter, dtype, clips, words, pairs=1)
     for mask in ("words_mask", "clips_mask"):
@@ -316,7 +317,8 @@ def test_bytes(clips: int, words: int, dtype: torch.dtype, interpreter: torch.de
     moved = {name: checks.loaded[name].total() + checks.stored[name].total() for name in checks.launches}
     ratios = {"forward": moved[operator.FORWARD] / least_forward, "backward": moved[operator.BACKWARD] / least_backward}
     assert 1.0 <= ratios["forward"] <= 1.35
-    assert 1.0 <= ratios["backward"] <= 1.05
+    # The words' output is kept in float32, which counts where half-precision clips are few.
+    assert 1.0 <= ratios["backward"] <= (1.05 if 2 * words <= clips else 1.07)
 
 
 def test_weights_are_never_stored(kernel_device: torch.device) -> None:

@@ -4,6 +4,7 @@
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -55,8 +56,11 @@ def matrix_json(records: Iterable[Record], provenance: Provenance) -> dict[str, 
 
 def matrix_markdown(records: Sequence[Record], provenance: Provenance) -> str:
     """The scores and the sizes as two tables of grounders by aligners, with how they were produced and what failed."""
-    tables = [
-        ("Scores: " + " / ".join(SCORES), _scores),
+    tables: list[tuple[str, Callable[[list[Record]], str]]] = [
+        (f"Scores{f' on {split}' if split else ''}: {' / '.join(SCORES)}", partial(_scores, split))
+        for split in _splits(records)
+    ]
+    tables += [
         ("Parameters in millions: of the aligner / of the model", _parameters),
         ("GFLOP a query: inference / training", _flops),
     ]
@@ -68,10 +72,23 @@ def matrix_markdown(records: Sequence[Record], provenance: Provenance) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def score_text(records: Iterable[Record]) -> str:
-    """The scores of the finished ones among the records of a cell, their means over the seeds."""
-    finished = [record for record in records if record.finished]
-    return " / ".join(_number(_mean(record.metrics.get(name) for record in finished), 1) for name in SCORES)
+def score_text(records: Sequence[Record]) -> str:
+    """The scores of the finished ones among the records of a cell, their means over the seeds, split by split."""
+    return "; ".join(
+        f"{split} {_means(split, records)}" if split else _means(split, records) for split in _splits(records)
+    )
+
+
+def _splits(records: Iterable[Record]) -> list[str]:
+    """The test splits that are scored apart; "" alone where all queries are scored together."""
+    keys = [key for record in records for key in record.metrics]
+    groups = dict.fromkeys(key.rpartition("/")[0] for key in keys if key.split("/")[-1] in SCORES)
+    return [""] if "" in groups or not groups else [group for group in groups if "/" not in group]
+
+
+def _means(split: str, records: Iterable[Record]) -> str:
+    keys = [f"{split}/{name}" if split else name for name in SCORES]
+    return " / ".join(_number(_mean(record.metrics.get(key) for record in records), 1) for key in keys)
 
 
 def _produced(records: Sequence[Record], provenance: Provenance) -> str:
@@ -106,7 +123,7 @@ def _table(records: Sequence[Record], text: Callable[[list[Record]], str]) -> st
     return "\n".join(lines)
 
 
-def _scores(records: list[Record]) -> str:
+def _scores(split: str, records: list[Record]) -> str:
     failed = sum(record.error is not None for record in records)
     if failed == len(records):
         return "failed"
@@ -114,7 +131,7 @@ def _scores(records: list[Record]) -> str:
     if missing == len(records):
         return "-"
     # A mean of fewer seeds than the table says must show.
-    return score_text(records) + (f" ({len(records) - missing} of {len(records)} seeds)" if missing else "")
+    return _means(split, records) + (f" ({len(records) - missing} of {len(records)} seeds)" if missing else "")
 
 
 def _parameters(records: list[Record]) -> str:

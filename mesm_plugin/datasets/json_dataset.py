@@ -81,7 +81,7 @@ class JSONDataset(GroundingDataset):
         for vid, value in entries.items():
             entry = VideoEntry(value, f"{path}: video {vid!r}")
             duration, rate = self.read_extent(entry)
-            queries = []
+            queries: list[dict[str, Any]] = []
             for where, (start, end), sentence in entry.sentences():
                 number += 1
                 if vid not in self._included:

@@ -2,7 +2,7 @@
 """A video's entry in a JSON file of annotations."""
 
 import sys
-from typing import Any
+from typing import Any, TypeGuard
 
 
 class VideoEntry:
@@ -25,7 +25,7 @@ class VideoEntry:
     def positive(self, key: str) -> float:
         """A number > 0."""
         number = self.value.get(key)
-        if not (_is_number(number) and number > 0):
+        if not _is_number(number) or not number > 0:
             raise self._misfit(key, "a number > 0")
         return number
 
@@ -55,5 +55,5 @@ class VideoEntry:
         return ValueError(f"{self.where}: {key!r} is {shown if key in self.value else 'missing'}, expected {expected}")
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

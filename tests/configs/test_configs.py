@@ -276,6 +276,27 @@ def test_tacos_is_chosen_on_its_validation_split(load: Callable[[Path], Config])
     assert paper.val_dataloader.dataset.ann_file == config.test_dataloader.dataset.ann_file
 
 
+def test_predictions_do_not_depend_on_the_queries_of_an_item(load: Callable[[Path], Config]) -> None:
+    config = load(CONFIGS / "mesm" / "mesm_tacos_c3d_glove.py")
+    torch.manual_seed(0)
+    found = []
+    with DefaultScope.overwrite_default_scope("mesm_plugin"):
+        model = MODELS.build(config.model).eval()
+        # One item a video, or one a query, and then those of a video share a batch.
+        for max_queries, batch_size in ((10, 1), (1, 9)):
+            config.test_dataloader.dataset.max_queries = max_queries
+            config.test_dataloader.batch_size = batch_size
+            loader = Runner.build_dataloader(config.test_dataloader, seed=0)
+            samples = [sample for batch in loader for sample in model.val_step(batch)]
+            assert len(samples) == (3 if max_queries == 10 else 9)
+            found.append({qid: moments for s in samples for qid, moments in zip(s.qids, s.pred_moments, strict=True)})
+    whole, single = found
+    assert whole.keys() == single.keys()
+    for qid, moments in whole.items():
+        np.testing.assert_allclose(single[qid], moments, atol=1e-4)
+    assert not np.allclose(whole["test-1"], whole["test-2"], atol=1e-2)
+
+
 def test_a_training_batch_of_mesm_holds_whole_sources(load: Callable[[Path], Config]) -> None:
     config = load(CONFIGS / "mesm" / "mesm_qvhighlights_clip_slowfast.py")
     with DefaultScope.overwrite_default_scope("mesm_plugin"):

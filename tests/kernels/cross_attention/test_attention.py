@@ -281,6 +281,38 @@ def test_autocast(dtype: torch.dtype, backend: str, kernel_device: torch.device)
         assert error(x, y) <= 4 * LIMITS[dtype]
 
 
+@pytest.mark.parametrize("backend", ["triton", "reference"])
+@pytest.mark.parametrize("form", ["padded", "one direction", "packed"])
+def test_autocast_of_mixed_dtypes(form: str, backend: str, kernel_device: torch.device) -> None:
+    inputs = random_inputs(kernel_device, torch.float32, 20, 5)
+    function: Any = {"padded": bidirectional_cross_attention, "one direction": attend_apart}.get(form)
+    if form == "packed":
+        function, inputs = packed_bidirectional_cross_attention, pack(inputs, [(20, 3), (1, 5)], [(5, 17)])
+    # Queries come from a linear layer, keys and values do not.
+    dtypes = {"q": torch.bfloat16, "k": torch.float32, "v": torch.float16}
+    mixed = {name: x.to(dtypes[name[0]]) if name[0] in dtypes and name[1] == "_" else x for name, x in inputs.items()}
+    rounded = {name: x.bfloat16() if name[0] in dtypes and name[1] == "_" else x for name, x in mixed.items()}
+    expected = outputs_and_gradients(rounded, function, backend=backend)
+    with torch.autocast(kernel_device.type, dtype=torch.bfloat16):
+        results = outputs_and_gradients(mixed, function, backend=backend)
+    assert results["out_clips"].dtype == results["out_words"].dtype == torch.bfloat16
+    for name, x in results.items():
+        if name.startswith("gradient of "):
+            assert x.dtype == mixed[name.removeprefix("gradient of ")].dtype
+        assert error(x, expected[name].double()) <= LIMITS[torch.bfloat16], name
+
+
+@pytest.mark.parametrize("backend", ["triton", "reference"])
+def test_autocast_leaves_float64(backend: str, interpreter: torch.device) -> None:
+    inputs = random_inputs(interpreter, torch.float64, 20, 5)
+    expected = bidirectional_cross_attention(**inputs, backend=backend)
+    with torch.autocast(interpreter.type, dtype=torch.bfloat16):
+        outputs = bidirectional_cross_attention(**inputs, backend=backend)
+        with pytest.raises(ValueError, match="k_words must have the dtype of q_clips, torch.float64, got torch.bf"):
+            bidirectional_cross_attention(**inputs | {"k_words": inputs["k_words"].float()}, backend=backend)
+    assert all(torch.equal(x, y) for x, y in zip(outputs, expected, strict=True))
+
+
 # --- choice of the backend
 
 

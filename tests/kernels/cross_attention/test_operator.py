@@ -115,6 +115,34 @@ def test_dynamic_shapes_recompile_at_most_twice(backend: str, kernel_device: tor
     assert compilations <= 3
 
 
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize("backend", ["triton", "reference"])
+def test_changing_tables_recompile_at_most_twice(backend: str, kernel_device: torch.device) -> None:
+    compilations = 0
+
+    def count(graph: torch.fx.GraphModule, example_inputs: list[Tensor]) -> Any:
+        nonlocal compilations
+        compilations += 1
+        return graph.forward
+
+    compiled = torch.compile(packed_bidirectional_cross_attention, backend=count, fullgraph=True)
+    generator = torch.Generator().manual_seed(0)
+    for number, problems in enumerate((2, 3, 5, 4, 2)):
+        # Stretches of other lengths every time, and another number of problems.
+        clips, words = ([2 + (7 * i + shift + number) % 9 for i in range(problems)] for shift in (0, 3))
+        tables = ProblemTable.from_lengths(clips, words, kernel_device), ProblemTable.from_lengths(words, clips)
+        rows = {"q_clips": clips, "k_words": words, "v_words": words, "q_words": words, "k_clips": clips}
+        inputs = {
+            name: torch.randn(sum(lengths), 1, 16, generator=generator).to(kernel_device)
+            for name, lengths in (rows | {"v_clips": clips}).items()
+        }
+        options: dict[str, Any] = {"clip_problems": tables[0], "word_problems": tables[1], "backend": backend}
+        expected = packed_bidirectional_cross_attention(**inputs, **options)
+        for x, y in zip(compiled(**inputs, **options), expected, strict=True):
+            torch.testing.assert_close(x, y)
+    assert compilations <= 3
+
+
 # --- modes of autograd
 
 

@@ -30,6 +30,9 @@ def check_probability(name: str, value: float) -> None:
 
 def integer(name: str, value: object) -> int:
     """The argument as an int; raises a TypeError where it is no integer, of Python, NumPy or PyTorch."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        # `operator.index` would make `torch.compile` compile anew for each value.
+        return value
     try:
         if not isinstance(value, bool) and not (isinstance(value, Tensor) and value.dtype == torch.bool):
             return operator.index(value)  # type: ignore[arg-type]

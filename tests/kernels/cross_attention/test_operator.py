@@ -143,6 +143,25 @@ def test_changing_tables_recompile_at_most_twice(backend: str, kernel_device: to
     assert compilations <= 3
 
 
+@pytest.mark.usefixtures("fresh_compiler")
+def test_changing_numbers_recompile_once() -> None:
+    compilations = 0
+
+    def count(graph: torch.fx.GraphModule, example_inputs: list[Tensor]) -> Any:
+        nonlocal compilations
+        compilations += 1
+        return graph.forward
+
+    compiled = torch.compile(bidirectional_cross_attention, backend=count, fullgraph=True)
+    inputs = random_inputs(torch.device("cpu"), torch.float32, 9, 3, heads=1)
+    for step in range(4):
+        options: dict[str, Any] = {"dropout_p": 0.1 + 0.1 * step, "scale": 0.5 + step, "seed": 3 + step}
+        expected = bidirectional_cross_attention(**inputs, **options)
+        for x, y in zip(compiled(**inputs, **options), expected, strict=True):
+            torch.testing.assert_close(x, y)
+    assert compilations == 2
+
+
 # --- modes of autograd
 
 

@@ -104,13 +104,34 @@ def test_without_gradients(kernel_device: torch.device, mode: Callable[[], Any])
     torch.testing.assert_close(loss, expected, rtol=0, atol=0)
 
 
-def test_activation_checkpointing(kernel_device: torch.device) -> None:
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_activation_checkpointing(use_reentrant: bool, kernel_device: torch.device) -> None:
     case = random_case(9, 7, 16, device=kernel_device)
     plain, recomputed = leaves(case), leaves(case)
     loss_of(case, *plain).backward()
-    checkpoint(lambda *features: loss_of(case, *features), *recomputed, use_reentrant=False).backward()
+    checkpoint(lambda *features: loss_of(case, *features), *recomputed, use_reentrant=use_reentrant).backward()
     for a, b in zip(plain, recomputed, strict=True):
         assert torch.equal(a.grad, b.grad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("backend", ["triton", "reference"])
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float16, 2.0**-11), (torch.bfloat16, 2.0**-8)], ids=str)
+def test_learned_temperature_in_half_precision(
+    dtype: torch.dtype, limit: float, backend: Any, kernel_device: torch.device
+) -> None:
+    # More segments than texts, all in one group.
+    case = random_case(7, 9, 16, device=kernel_device, grouped=False)
+    tau = case.tau.to(dtype).reshape(1).requires_grad_()
+    assert tau == case.tau
+    loss = iou_positive_contrastive_loss(
+        case.text, case.segment, case.moments, case.group, gamma=0.5, tau=tau, backend=backend
+    )
+    loss.backward()
+    assert tau.grad is not None
+    assert (tau.grad.dtype, tau.grad.shape) == (dtype, (1,))
+    # Rounded once, to the dtype of the temperature.
+    expected = case.truth(gamma=0.5).tau.item()
+    assert tau.grad.item() == pytest.approx(expected, rel=limit)
 
 
 def test_only_one_side_has_a_gradient(kernel_device: torch.device) -> None:

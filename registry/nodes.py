@@ -67,7 +67,7 @@ class SharedRegistry(Registry):
         if isinstance(name, str) and "_scope_" not in cfg and self.find(name) is None:
             with self.switch_scope_and_registry(None) as node:
                 known = {*node.module_dict, *self.module_dict, *self.parent.module_dict}
-            raise UnknownTypeError(f"there is no {self.name} {name!r}; {suggestion(name.rsplit('.')[-1], known)}")
+            raise UnknownTypeError(f"there is no {self.name} {name!r}; {suggestion(name.split('.')[-1], known)}")
         return super().build(cfg, *args, **kwargs)
 
     def _register_module(
@@ -106,6 +106,7 @@ VISBACKENDS = SharedRegistry(root.VISBACKENDS)
 VISUALIZERS = SharedRegistry(root.VISUALIZERS)
 WEIGHT_INITIALIZERS = SharedRegistry(root.WEIGHT_INITIALIZERS)
 
+HOOKS.defer("CheckpointGuardHook", "mesm_plugin.engine.hooks.checkpoint_guard_hook")
 HOOKS.defer("PredictionPlotHook", "mesm_plugin.engine.hooks.prediction_plot_hook")
 MODELS.defer("CGDETR", "mesm_plugin.models.grounders.cg_detr")
 MODELS.defer("DETRGrounder", "mesm_plugin.models.grounders.detr_grounder")

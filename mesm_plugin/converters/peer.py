@@ -155,7 +155,7 @@ class Peer:
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from error
         with atomic_file(target) as unfinished:
-            torch.save({"state_dict": converted, "meta": {}}, unfinished)
+            torch.save({"state_dict": converted, "meta": {"cfg": f"model = {config}"}}, unfinished)
         return config
 
 

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from mesm_plugin.engine.safe_load import allow_checkpoint_classes
+from mesm_plugin.engine.trained_model import model_in_checkpoint, model_in_memory
 
 SHOWN = 3
 OF_AUTHORS = "; mesm_plugin.converters converts files of the authors and of other grounders (docs/data.md)"
+REMEDY = "Give the config that the checkpoint was trained with"
 
 
 class CheckpointError(ValueError):
@@ -67,10 +69,11 @@ def weights_of(checkpoint: Mapping[str, Any], file: str | Path) -> dict[str, Ten
 
 
 def check_fit(model: nn.Module, checkpoint: Mapping[str, Any], file: str | Path) -> None:
-    """Checks that a checkpoint has exactly the weights that `model` needs.
+    """Checks that a checkpoint is of the classes of `model`, where it says so, and has exactly the weights it needs.
 
     Raises:
-        CheckpointError: With how many weights are missing, unexpected or of another shape, and the first of each.
+        CheckpointError: With what it was trained for, if that is something else, and how many weights are missing,
+            unexpected or of another shape, and the first of each.
     """
     needed, given = model.state_dict(), weights_of(checkpoint, file)
     reshaped = [
@@ -84,10 +87,17 @@ def check_fit(model: nn.Module, checkpoint: Mapping[str, Any], file: str | Path)
         _first(reshaped, "of another shape"),
     ]
     found = "; ".join(problem for problem in problems if problem)
-    if found:
+    trained, built = model_in_checkpoint(checkpoint), model_in_memory(model)
+    if trained is not None and trained.is_other_than(built):
+        same = "its weights have the names and shapes that are needed, but mean something else"
         raise CheckpointError(
-            f"checkpoint {file} does not fit the model {type(model).__name__} of this config ({len(needed)} weights): "
-            f"{found}. Give the config that the checkpoint was trained with"
+            f"checkpoint {file} was trained for {trained}, but this config builds {built}: {found or same}. {REMEDY}"
+        )
+    if found:
+        unknown = "" if trained is not None else "; the file does not say what it was trained for"
+        raise CheckpointError(
+            f"checkpoint {file} does not fit the model {built} of this config ({len(needed)} weights): {found}"
+            f"{unknown}. {REMEDY}"
         )
 
 

@@ -78,7 +78,40 @@ def test_checkpoint_of_another_model(model):
         r"1 missing \(0.bias\); "
         r"5 unexpected \(extra.0, extra.1, extra.2 and 2 more\); "
         r"2 of another shape \(1.weight is \(2, 3\) in the file and \(1, 3\) in the model, "
-        r"1.bias is \(2,\) in the file and \(1,\) in the model\)"
+        r"1.bias is \(2,\) in the file and \(1,\) in the model\); "
+        r"the file does not say what it was trained for. Give the config that the checkpoint was trained with"
     )
     with pytest.raises(CheckpointError, match=expected):
         check_fit(model, {"state_dict": given}, "a.pth")
+
+
+class Grounder(nn.Sequential):
+    """A model with an aligner."""
+
+    def __init__(self, width):
+        super().__init__(nn.Linear(2, 3))
+        self.aligner = nn.Linear(width, 1)
+
+
+def trained_for(text, width=2):
+    return {"state_dict": Grounder(width).state_dict(), "meta": {"cfg": text}}
+
+
+def test_checkpoint_of_another_grounder_or_aligner_is_named():
+    text = "model = dict(type='QDDETR', aligner=dict(type='MESMAligner'))"
+    expected = (
+        r"checkpoint a.pth was trained for QDDETR with MESMAligner, but this config builds Grounder with Linear: "
+        r"1 of another shape \(aligner.weight is \(1, 3\) in the file and \(1, 2\) in the model\). Give the config that"
+    )
+    with pytest.raises(CheckpointError, match=expected):
+        check_fit(Grounder(2), trained_for(text, width=3), "a.pth")
+    text = "model = dict(type='Grounder', aligner=dict(type='MESMAligner'))"
+    with pytest.raises(CheckpointError, match=r"a.pth was trained for Grounder with MESMAligner, .*: its weights have"):
+        check_fit(Grounder(2), trained_for(text), "a.pth")
+
+
+def test_checkpoint_of_the_same_classes_and_another_width():
+    text = "model = dict(type='Grounder', aligner=dict(type='Linear'))"
+    check_fit(Grounder(2), trained_for(text), "a.pth")
+    with pytest.raises(CheckpointError, match=r"does not fit .* Grounder with Linear.* in the model\)\. Give the"):
+        check_fit(Grounder(2), trained_for(text, width=3), "a.pth")

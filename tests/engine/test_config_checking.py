@@ -1,7 +1,12 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Misspelt keys of configs."""
 
+import subprocess
+import sys
+
 import pytest
+from mmengine import registry as root
+from mmengine.registry import Registry
 
 from mesm_plugin.engine.config_checking import check_config
 from mesm_plugin.engine.config_loading import ConfigError, read_config, shipped_configs
@@ -117,3 +122,32 @@ def test_keys_that_belong_together(tmp_path):
 def test_config_without_a_model(tmp_path):
     with pytest.raises(ConfigError, match=r"there is no 'model'; did you mean 'modle'\?"):
         check_config(config_of("modle = dict(type='DETRGrounder')\n", tmp_path))
+
+
+FOREIGN = """
+from mmengine import registry as root
+from mmengine.config import Config
+from mmengine.registry import Registry
+import mesm_plugin
+from mesm_plugin.engine.config_checking import check_config
+
+Registry("model", parent=root.MODELS, scope="foreign_check")
+check_config(Config(dict(model=dict(type="QDDETR", dimms=3), default_scope="foreign_check")))
+"""
+
+
+def test_misspelt_key_of_a_component_that_is_not_imported_yet():
+    run = subprocess.run([sys.executable, "-c", FOREIGN], capture_output=True, text=True, check=False)
+    assert "ConfigError: config: model: QDDETR has no argument 'dimms'; did you mean 'dims'" in run.stderr
+
+
+def test_node_of_another_codebase_that_cannot_be_imported():
+    Registry("function", parent=root.FUNCTIONS, scope="foreign_broken", locations=["nothing_of_that_name"])
+    check_config(read_config("mesm_synthetic", ["default_scope=foreign_broken"]))
+    with pytest.raises(ConfigError, match="there is no function 'collate_groundin'; did you mean 'collate_grounding'"):
+        check_config(
+            read_config(
+                "mesm_synthetic",
+                ["default_scope=foreign_broken", "train_dataloader.collate_fn.type=collate_groundin"],
+            )
+        )

@@ -22,11 +22,11 @@ NAMES = {
         "MaskedWordLoss",
         "MomentMatcher",
     ],
-    "DATASETS": ["CharadesSTADataset", "SyntheticDataset", "HDF5FeatureStore"],
+    "DATASETS": ["CharadesSTADataset", "SyntheticDataset", "HDF5FeatureStore", "TorchFeatureStore"],
     "TRANSFORMS": ["GloVeText", "PreExtractedText"],
     "FUNCTIONS": ["collate_grounding"],
     "METRICS": ["HighlightDetectionMetric", "MomentRetrievalMetric"],
-    "HOOKS": ["PredictionPlotHook"],
+    "HOOKS": ["CheckpointGuardHook", "PredictionPlotHook"],
 }
 ALL = [(node, name) for node, names in NAMES.items() for name in names]
 
@@ -49,6 +49,46 @@ def test_builds_from_a_foreign_scope_with_default_scope() -> None:
     with DefaultScope.overwrite_default_scope("foreign_build"):
         aligner = foreign.build({"type": "MESMAligner", "dims": 16, "heads": 2, "ffn_dims": 16})
     assert isinstance(aligner, MESMAligner)
+
+
+def test_a_grounder_takes_an_aligner_that_another_codebase_registers() -> None:
+    foreign = Registry("model", parent=root.MODELS, scope="foreign_aligner")
+
+    @foreign.register_module()
+    class ForeignAligner(MESMAligner):
+        pass
+
+    config = {"type": "QDDETR", "video_dims": 10, "text_dims": 8, "dims": 16, "heads": 2, "ffn_dims": 24}
+    with DefaultScope.overwrite_default_scope("foreign_aligner"):
+        model = foreign.build({**config, "aligner": {"type": "ForeignAligner"}})
+    assert isinstance(model.aligner, ForeignAligner)
+    assert model.aligner.layers[0].update.linear1.weight.shape == (24, 16)
+
+
+def test_a_name_of_both_codebases_is_the_own_one() -> None:
+    foreign = Registry("dataset", parent=root.DATASETS, scope="foreign_data_set")
+
+    @foreign.register_module(name="CharadesSTADataset")
+    class ForeignDataset:
+        pass
+
+    assert foreign.get("CharadesSTADataset") is ForeignDataset
+    assert foreign.get("mesm_plugin.CharadesSTADataset") is registry.DATASETS.get("CharadesSTADataset")
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ("features", "there is no dataset 'HDF5FeaturStore'; did you mean 'HDF5FeatureStore'"),
+        ("text", "there is no transform 'GloVeTxt'; did you mean 'GloVeText'"),
+    ],
+)
+def test_unknown_part_of_a_data_set_lists_near_names(part: str, message: str) -> None:
+    config = {"type": "CharadesSTADataset", "ann_file": "", "duration_file": "", "clip_length": 1.0}
+    config |= {"features": {"type": "SyntheticFeatures"}, "text": {"type": "SyntheticText"}}
+    config[part] = {"type": message.split("'")[1]}
+    with pytest.raises(registry.UnknownTypeError, match=message):
+        registry.DATASETS.build(config)
 
 
 def test_a_deferred_component_builds_from_the_root_before_it_is_imported() -> None:

@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="whose batch size, optimiser, learning rates and epochs: each grounder's own (default) or CONFIG's",
     )
     parser.add_argument(
+        "--sizes-only", action="store_true", help="count parameters and operations of every cell, and train none"
+    )
+    parser.add_argument(
         "--work-dir",
         metavar="DIR",
         help="where to write; finished cells in it are not run again (default: work_dirs/matrix_CONFIG)",
@@ -41,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains every cell that is not finished, and writes `matrix.md` and `matrix.json` after each.
+    """Counts and trains every cell that is not finished, and writes `matrix.md` and `matrix.json` after each.
 
     Returns:
         0, or 1 if a cell failed.
@@ -78,10 +81,10 @@ def run(args: argparse.Namespace) -> int:
         seeds=seeds,
         options=args.cfg_options,
     )
-    return _train(cells, work_dir, provenance)
+    return _run(cells, work_dir, provenance, train=not args.sizes_only)
 
 
-def _train(cells: "list[Cell]", work_dir: Path, provenance: "Provenance") -> int:
+def _run(cells: "list[Cell]", work_dir: Path, provenance: "Provenance", train: bool) -> int:
     from mesm_plugin.cli import matrix_cell
     from mesm_plugin.matrix.records import read_record
     from mesm_plugin.matrix.table import score_text
@@ -90,17 +93,17 @@ def _train(cells: "list[Cell]", work_dir: Path, provenance: "Provenance") -> int
     _write(work_dir, list(records.values()), provenance)
     for number, cell in enumerate(cells, 1):
         print(f"[{number}/{len(cells)}] {cell.grounder} with {cell.aligner}, seed {cell.seed}: ", end="", flush=True)
-        kept, begin = records[cell.name].finished, time.monotonic()
+        kept, begin = records[cell.name].finished or (not train and bool(records[cell.name].cost)), time.monotonic()
         if not kept:
-            matrix_cell.run_in_process(work_dir / cell.name, provenance.data)
+            matrix_cell.run_in_process(work_dir / cell.name, provenance.data, train)
         record = records[cell.name] = read_record(work_dir, cell)
-        outcome = score_text([record]) if record.finished else f"failed: {record.error}"
+        outcome = f"failed: {record.error}" if record.error else score_text([record]) if train else "counted"
         print(outcome + (" (finished before)" if kept else f" ({time.monotonic() - begin:.0f} s)"), flush=True)
         _write(work_dir, list(records.values()), provenance)
-    failed = sum(not record.finished for record in records.values())
+    failed = sum(record.error is not None for record in records.values())
     print(f"Matrix: {work_dir / 'matrix.md'}, {work_dir / 'matrix.json'}")
     if failed:
-        print(f"{failed} of {len(cells)} trainings failed; the same command tries them again")
+        print(f"{failed} of {len(cells)} cells failed; the same command tries them again")
     return 1 if failed else 0
 
 

@@ -1,5 +1,5 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
-"""Training of one cell, in a process of its own: `python -m mesm_plugin.cli.matrix_cell FOLDER`."""
+"""One cell of a matrix, in a process of its own: `python -m mesm_plugin.cli.matrix_cell FOLDER NAME`."""
 
 import math
 import signal
@@ -12,15 +12,16 @@ from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
 from mesm_plugin.cli.errors import readable
-from mesm_plugin.engine.launch import train
+from mesm_plugin.engine import launch
 from mesm_plugin.matrix.cost import model_cost
 from mesm_plugin.matrix.records import CONFIG, COST, FAILURE, RESULT, read_json, write_json
 
 LOG = "train.log"
+SIZES_ONLY = "--sizes-only"
 
 
-def run_in_process(folder: Path, name: str) -> None:
-    """Trains the cell of a folder in a new process, whose output goes to `train.log` in the folder.
+def run_in_process(folder: Path, name: str, train: bool = True) -> None:
+    """Counts and trains the cell of a folder in a new process, whose output goes to `train.log` in the folder.
 
     MMEngine keeps much that is global to a process, and a cell that runs out of memory takes its process with it. The
     outcome is in the folder afterwards, whatever happened.
@@ -28,18 +29,26 @@ def run_in_process(folder: Path, name: str) -> None:
     Args:
         folder: Holds the cell's config.
         name: Of the config of the data set, by which the cell's whole config is written there too.
+        train: Whether to train after counting.
     """
     (folder / FAILURE).unlink(missing_ok=True)
     with open(folder / LOG, "a", encoding="utf-8") as log:
-        command = [sys.executable, "-m", "mesm_plugin.cli.matrix_cell", str(folder), name]
+        command = [
+            sys.executable,
+            "-m",
+            "mesm_plugin.cli.matrix_cell",
+            str(folder),
+            name,
+            *([] if train else [SIZES_ONLY]),
+        ]
         code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
     if code and not (folder / FAILURE).is_file():
         ending = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         write_json(folder / FAILURE, {"error": f"its process ended with {ending}, see {LOG}"})
 
 
-def train_cell(folder: Path, name: str) -> int:
-    """Counts and trains the cell of a folder; goes on from its last checkpoint where it was interrupted.
+def run_cell(folder: Path, name: str, train: bool = True) -> int:
+    """Counts and trains the cell of a folder; training goes on from its last checkpoint where it was interrupted.
 
     Returns:
         0, or 1 after an error, whose first line `failure.json` then holds.
@@ -50,10 +59,12 @@ def train_cell(folder: Path, name: str) -> int:
         if config.get("custom_imports"):
             import_modules_from_strings(**config.custom_imports)
         write_json(folder / COST, model_cost(config))
+        if not train:
+            return 0
         config.work_dir = str(folder)
         config.launcher = "none"
         config.resume = True
-        result = train(config)
+        result = launch.train(config)
         if result is None:
             raise ValueError(f"{name} has neither a test nor a validation split to score")
         numbers = {key: float(value) for key, value in result.metrics.items()}
@@ -68,4 +79,4 @@ def train_cell(folder: Path, name: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(train_cell(Path(sys.argv[1]), sys.argv[2]))
+    sys.exit(run_cell(Path(sys.argv[1]), sys.argv[2], SIZES_ONLY not in sys.argv))

@@ -26,12 +26,12 @@ def matrix(command, small):
     def run(work_dir: Path, *arguments, options=tuple(options), in_process=False):
         ran = []
 
-        def run_here(folder: Path, name: str) -> None:
+        def run_here(folder: Path, name: str, train: bool) -> None:
             ran.append(folder.name)
             (folder / "failure.json").unlink(missing_ok=True)
             for kind in (DefaultScope, MessageHub, MMLogger, Visualizer):
                 kind._instance_dict.clear()
-            matrix_cell.train_cell(folder, name)
+            matrix_cell.run_cell(folder, name, train)
 
         fixed = ["--grounders", *GROUNDERS, "--aligners", *ALIGNERS, "--seeds", 3, "--epochs", 1]
         with pytest.MonkeyPatch.context() as patch:
@@ -113,7 +113,7 @@ def test_settings_are_those_of_the_grounder_and_its_aligner_is_replaced(finished
 
 
 def test_schedule_of_the_config(matrix, tmp_path, monkeypatch):
-    monkeypatch.setattr("mesm_plugin.cli.matrix._train", lambda *_: 0)
+    monkeypatch.setattr("mesm_plugin.cli.matrix._run", lambda *_, train: 0)
     output, _ = matrix(tmp_path, "--schedule", "config")
     assert (output.code, output.err) == (0, "")
     config = json.loads((tmp_path / CELLS[2] / "cell.json").read_text())
@@ -158,6 +158,17 @@ def test_a_cell_trains_in_a_process_of_its_own(matrix, copied):
     # The copy of the config that was written is that of the whole cell.
     written = Config.fromfile(copied / CELLS[1] / "mesm_synthetic.py")
     assert written.model.aligner == {"type": "ConcatAligner"}
+
+
+def test_sizes_only(matrix, finished, tmp_path):
+    output, ran = matrix(tmp_path, "--sizes-only")
+    assert (output.code, output.err, ran) == (0, "", CELLS)
+    assert f"[1/4] DETRGrounder with {ALIGNERS[0]}, seed 3: counted (" in output.out
+    text = (tmp_path / "matrix.md").read_text()
+    assert "Scores" not in text
+    assert text.split("### ")[1:] == (finished / "matrix.md").read_text().split("### ")[2:]
+    assert not list(tmp_path.glob("*/*.pth"))
+    assert matrix(tmp_path, "--sizes-only")[1] == []
 
 
 def test_a_process_that_dies_is_a_failed_cell(tmp_path, monkeypatch):

@@ -4,11 +4,13 @@
 import csv
 import math
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 from mmengine.logging import print_log
 
-from mesm_plugin.datasets.files import read_lines, require_file
+from mesm_plugin.datasets.files import read_json, read_lines, require_file
 from mesm_plugin.datasets.grounding_dataset import GroundingDataset
 from mesm_plugin.datasets.holdout import Holdout
 from mesm_plugin.datasets.moment_repair import MomentRepair
@@ -28,8 +30,9 @@ class CharadesSTADataset(GroundingDataset):
 
     Args:
         ann_file: `charades_sta_train.txt` or `charades_sta_test.txt`: lines "vid start end##sentence", in seconds.
-        duration_file: `Charades_v1_train.csv` or `Charades_v1_test.csv`; its columns `id` and `length` (seconds) count.
-            A relative path is taken from `data_root`, like that of `ann_file`.
+        duration_file: `Charades_v1_train.csv` or `Charades_v1_test.csv`, of which the columns `id` and `length`
+            (seconds) count, or a `.json` with the seconds of each video, as MMAction2 has it. A relative path is taken
+            from `data_root`, like that of `ann_file`.
         holdout: None for all videos, "val" for those held out, "train" for the others.
         holdout_fraction: Expected share of the videos held out.
         kwargs: See `GroundingDataset`. `strict=True` raises on the first quirk.
@@ -88,15 +91,10 @@ class CharadesSTADataset(GroundingDataset):
     def _load_durations(self) -> dict[str, float]:
         path = require_file(self.duration_file, "duration file")
         durations = {}
-        rows = csv.DictReader(read_lines(path))
-        if not {"id", "length"} <= set(rows.fieldnames or ()):
-            raise ValueError(f"{path}:1: the columns are {rows.fieldnames}, expected 'id' and 'length' among them")
-        for row in rows:
-            duration = _seconds(row["length"])
-            if not duration > 0:
-                length = f"the length of video {row['id']} is {row['length']!r}"
-                raise ValueError(f"{path}:{rows.line_num}: {length}, expected seconds > 0")
-            durations[row["id"]] = duration
+        for where, vid, length in _json_lengths(path) if path.suffix == ".json" else _csv_lengths(path):
+            durations[vid] = _seconds(length)
+            if not durations[vid] > 0:
+                raise ValueError(f"{where}: the length of video {vid} is {length!r}, expected seconds > 0")
         return durations
 
     @staticmethod
@@ -115,10 +113,28 @@ class CharadesSTADataset(GroundingDataset):
         return vid, start, end, sentence.rstrip()
 
 
-def _seconds(text: str | None) -> float:
+def _csv_lengths(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Place, video and length of each row."""
+    rows = csv.DictReader(read_lines(path))
+    if not {"id", "length"} <= set(rows.fieldnames or ()):
+        raise ValueError(f"{path}:1: the columns are {rows.fieldnames}, expected 'id' and 'length' among them")
+    for row in rows:
+        yield f"{path}:{rows.line_num}", row["id"], row["length"]
+
+
+def _json_lengths(path: Path) -> Iterator[tuple[str, str, Any]]:
+    """Place, video and length of each item."""
+    lengths = read_json(path)
+    if not isinstance(lengths, dict):
+        raise ValueError(f"{path}: expected an object with the seconds of each video, got a {type(lengths).__name__}")
+    for vid, length in lengths.items():
+        yield str(path), vid, length
+
+
+def _seconds(text: Any) -> float:
     """A finite number, or NaN for anything else."""
     try:
         value = float(text or "nan")
-    except ValueError:
+    except (TypeError, ValueError):
         return math.nan
     return value if math.isfinite(value) else math.nan

@@ -154,6 +154,24 @@ def test_bad_durations(load: Callable[..., Any], durations: str, problem: str) -
         load("AAAAA 1.0 2.0##fine\n", durations)
 
 
+def test_durations_in_json(write_text: Callable[[str, str], str], constant_features: Any, length_text: Any) -> None:
+    parts = {"features": constant_features, "text": length_text, "clip_length": None}
+    parts["ann_file"] = write_text("charades_sta_train.txt", "AAAAA 1.0 2.0##fine\n")
+
+    def duration(text: str) -> float:
+        return CharadesSTADataset(duration_file=write_text("durations.json", text), **parts)[0]["data_sample"].duration
+
+    assert duration('{"AAAAA": 30.5, "BBBBB": "12"}') == 30.5
+    with pytest.raises(ValueError, match=r"durations\.json: the length of video BBBBB is \[1\], expected seconds > 0"):
+        duration('{"AAAAA": 30.5, "BBBBB": [1]}')
+    with pytest.raises(ValueError, match=r"durations\.json:2: not JSON .*is the file complete"):
+        duration('{"AAAAA": 30.5,\n')
+    with pytest.raises(
+        ValueError, match=r"durations\.json: expected an object with the seconds of each video, got a list"
+    ):
+        duration("[30.5]")
+
+
 def test_missing_files(tmp_path: Path, write_text: Any, constant_features: Any, length_text: Any) -> None:
     parts = {"features": constant_features, "text": length_text, "clip_length": 1.0, "data_root": str(tmp_path)}
     with pytest.raises(FileNotFoundError, match=r"annotation file not found: .*ann\.txt"):

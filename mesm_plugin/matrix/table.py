@@ -59,6 +59,7 @@ def matrix_markdown(records: Sequence[Record], provenance: Provenance) -> str:
     tables: list[tuple[str, Callable[[list[Record]], str]]] = [
         (f"Scores{f' on {split}' if split else ''}: {' / '.join(SCORES)}", partial(_scores, split))
         for split in _splits(records)
+        if any(record.finished or record.error is not None for record in records)
     ]
     tables += [
         ("Parameters in millions: of the aligner / of the model", _parameters),

@@ -30,6 +30,7 @@ class Specialisation:
         constants: The kernel's constexpr arguments.
         num_warps: Warps of a program.
         num_stages: Depth of the software pipeline of loads.
+        max_registers: Most registers of a thread; None = the compiler decides, as on GPUs of AMD it must.
     """
 
     kernel: str
@@ -37,16 +38,20 @@ class Specialisation:
     constants: Mapping[str, Any]
     num_warps: int
     num_stages: int
+    max_registers: int | None = None
 
     def options(self) -> dict[str, Any]:
         """Keyword arguments of the launch."""
-        # Triton 3.10 changes the default of floating-point fusion.
-        return {
+        options = {
             **self.constants,
             "num_warps": self.num_warps,
             "num_stages": self.num_stages,
+            # Triton 3.10 changes the default.
             "enable_fp_fusion": True,
         }
+        if self.max_registers is not None:
+            options["maxnreg"] = self.max_registers
+        return options
 
 
 def precision_of(dtype: torch.dtype, device: torch.device) -> Precision:

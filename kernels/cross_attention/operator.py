@@ -57,7 +57,9 @@ def specialise(
     }
     if kernel == FORWARD:
         constants["TILES"] = max(1, ROWS // tile.rows)
-    return Specialisation(kernel, precision, constants, tile.warps, tile.stages)
+    # Given no limit, NVIDIA's assembler spills a few bytes to fit one more block on a multiprocessor.
+    registers = min(255, 65536 // (32 * tile.warps)) if architecture.startswith("sm_") else None
+    return Specialisation(kernel, precision, constants, tile.warps, tile.stages, registers)
 
 
 def specialisations(architecture: str) -> list[Specialisation]:

@@ -1,4 +1,5 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+import dataclasses
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -19,7 +20,9 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 def test_options_of_a_launch() -> None:
     form = Specialisation("kernel", "fp16", {"BLOCK": 64}, num_warps=8, num_stages=3)
-    assert form.options() == {"BLOCK": 64, "num_warps": 8, "num_stages": 3, "enable_fp_fusion": True}
+    options = {"BLOCK": 64, "num_warps": 8, "num_stages": 3, "enable_fp_fusion": True}
+    assert form.options() == options
+    assert dataclasses.replace(form, max_registers=128).options() == {**options, "maxnreg": 128}
 
 
 @pytest.mark.parametrize("device", [CPU, CUDA], ids=str)

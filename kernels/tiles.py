@@ -44,7 +44,8 @@ _AMPERE = ("sm_80", "sm_86", "sm_89")
 
 CROSS_ATTENTION = (
     Rule(Tile(16, 0, 4, 2), ("backward",), ("gfx942",), ("fp32",)),
-    Rule(Tile(16, 0, 8, 1), ("backward",), precision=("fp32", "tf32"), short=(64,), head_size=(64,)),
+    Rule(Tile(16, 0, 8, 1), ("backward",), precision=("fp32",), short=(32, 64), head_size=(64,)),
+    Rule(Tile(16, 0, 8, 1), ("backward",), precision=("tf32",), short=(64,), head_size=(64,)),
     Rule(Tile(16, 0, 8, 2), ("backward",), _AMPERE, ("fp32",), short=(32,), head_size=(16,)),
     Rule(Tile(16, 0, 8, 2), ("backward",), precision=("fp32",), short=(16,), head_size=(16,)),
     Rule(Tile(16, 0, 16, 2), ("backward",), precision=("fp32",), short=(16, 32), head_size=(16, 32)),

@@ -318,9 +318,11 @@ def _check_options(
 
 def _drawn(seed: Tensor | None, query: Tensor, dropout_p: float) -> Tensor | None:
     """A seed from PyTorch's generator of the device, where one is needed and none is given."""
-    if seed is None and dropout_p > 0:
+    if dropout_p == 0:
+        return None
+    if seed is None:
         return torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, device=query.device)
-    return seed if dropout_p > 0 else None
+    return seed
 
 
 def _unsupported(name: str, query: Tensor) -> str | None:

@@ -83,10 +83,9 @@ def argument_types(kernel: str, precision: Precision) -> dict[str, str]:
 
     element = "*fp32" if precision == "tf32" else f"*{precision}"
     types = {}
-    for parameter in getattr(triton_kernels, kernel).params:
-        if parameter.is_constexpr:
+    for name in getattr(triton_kernels, kernel).arg_names:
+        if name.isupper():  # a constant
             continue
-        name = parameter.name
         if name.endswith("_mask"):
             types[name] = "*u8"
         elif name.endswith("_table"):
@@ -142,7 +141,6 @@ class Direction(NamedTuple):
         arguments: dict[str, Any] = {
             f"{side}_mask": self.mask,
             f"{side}_table": self.query.new_empty(0, dtype=torch.int32) if self.table is None else self.table,
-            f"{side}_problems": self.problems,
             f"{side}_queries": self.max_queries,
             f"{side}_keys": self.max_keys,
         }
@@ -203,6 +201,7 @@ def _launch(
             **narrow.arguments("narrow"),
             **arguments,
             packed=int(wide.table is not None),
+            wide_problems=wide.problems,
             heads=heads,
             seed_pointer=query.new_empty(0, dtype=torch.int64) if seed is None else seed,
             threshold=threshold(dropout_p),

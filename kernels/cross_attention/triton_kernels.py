@@ -50,7 +50,7 @@ def draw_kept(
 
 
 @triton.jit
-def softmax_tile(logits, ACCUMULATOR: tl.constexpr):
+def softmax_tile(logits):
     """Row-wise softmax of base-2 logits; zeros in rows of -inf."""
     largest = tl.max(logits, axis=1)
     largest = tl.where(largest == float("-inf"), 0.0, largest)
@@ -88,7 +88,7 @@ def attend_wide(
         row = row.to(tl.int64)[:, None]
         q = load_operand(query + row * query_step, inside, EMULATE_BF16)
         logits = dot_transposed(q, k, ACCUMULATOR, PRECISION) * scale_log2
-        weights = softmax_tile(tl.where(valid[None, :], logits, float("-inf")), ACCUMULATOR)
+        weights = softmax_tile(tl.where(valid[None, :], logits, float("-inf")))
         if DROPOUT:
             kept = draw_kept(seed, first_problem + problem, head, start, 0, threshold, BLOCK_LONG, BLOCK_SHORT)
             weights = tl.where(kept, weights, 0.0)
@@ -160,8 +160,7 @@ def attend_narrow(
 
 @triton.jit(
     do_not_specialize=[
-        "packed", "wide_problems", "narrow_problems", "heads", "wide_queries", "wide_keys", "narrow_queries",
-        "narrow_keys", "threshold",
+        "packed", "wide_problems", "heads", "wide_queries", "wide_keys", "narrow_queries", "narrow_keys", "threshold",
     ],
     do_not_specialize_on_alignment=["wide_mask", "narrow_mask", "wide_table", "narrow_table", "seed_pointer"],
 )  # fmt: skip
@@ -170,7 +169,7 @@ def bidirectional_cross_attention_forward(
     narrow_query, narrow_key, narrow_value, narrow_mask, narrow_out, narrow_unrounded, narrow_log_sum, narrow_table,
     wide_query_item, wide_query_step, wide_key_item, wide_key_step, wide_value_item, wide_value_step,
     narrow_query_item, narrow_query_step, narrow_key_item, narrow_key_step, narrow_value_item, narrow_value_step,
-    packed, wide_problems, narrow_problems, heads, wide_queries, wide_keys, narrow_queries, narrow_keys,
+    packed, wide_problems, heads, wide_queries, wide_keys, narrow_queries, narrow_keys,
     seed_pointer, threshold, factor, scale_log2,
     HEAD_SIZE: tl.constexpr, BLOCK_SHORT: tl.constexpr, BLOCK_LONG: tl.constexpr, TILES: tl.constexpr,
     DROPOUT: tl.constexpr, ACCUMULATOR: tl.constexpr, PRECISION: tl.constexpr, EMULATE_BF16: tl.constexpr,
@@ -238,7 +237,7 @@ def differentiate_wide(
         q = load_operand(query + row * query_step, inside, EMULATE_BF16)
         grad = load_operand(grad_out + row * heads * HEAD_SIZE, inside, EMULATE_BF16)
         logits = dot_transposed(q, k, ACCUMULATOR, PRECISION) * scale_log2
-        weights = softmax_tile(tl.where(valid[None, :], logits, float("-inf")), ACCUMULATOR)
+        weights = softmax_tile(tl.where(valid[None, :], logits, float("-inf")))
         grad_weights = dot_transposed(grad, v, ACCUMULATOR, PRECISION)
         dropped = weights
         if DROPOUT:
@@ -319,8 +318,7 @@ def differentiate_narrow(
 
 @triton.jit(
     do_not_specialize=[
-        "packed", "wide_problems", "narrow_problems", "heads", "wide_queries", "wide_keys", "narrow_queries",
-        "narrow_keys", "threshold",
+        "packed", "wide_problems", "heads", "wide_queries", "wide_keys", "narrow_queries", "narrow_keys", "threshold",
     ],
     do_not_specialize_on_alignment=["wide_mask", "narrow_mask", "wide_table", "narrow_table", "seed_pointer"],
 )  # fmt: skip
@@ -331,7 +329,7 @@ def bidirectional_cross_attention_backward(
     narrow_grad_out, narrow_grad_query, narrow_grad_key, narrow_grad_value, narrow_table,
     wide_query_item, wide_query_step, wide_key_item, wide_key_step, wide_value_item, wide_value_step,
     narrow_query_item, narrow_query_step, narrow_key_item, narrow_key_step, narrow_value_item, narrow_value_step,
-    packed, wide_problems, narrow_problems, heads, wide_queries, wide_keys, narrow_queries, narrow_keys,
+    packed, wide_problems, heads, wide_queries, wide_keys, narrow_queries, narrow_keys,
     seed_pointer, threshold, factor, scale, scale_log2,
     HEAD_SIZE: tl.constexpr, BLOCK_SHORT: tl.constexpr, BLOCK_LONG: tl.constexpr,
     DROPOUT: tl.constexpr, ACCUMULATOR: tl.constexpr, PRECISION: tl.constexpr, EMULATE_BF16: tl.constexpr,

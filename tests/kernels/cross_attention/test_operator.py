@@ -63,6 +63,18 @@ def test_specialisations_are_all_that_a_launch_can_choose(architecture: str) -> 
         assert operator._short_tile(length) >= length
 
 
+def test_every_kernel_argument_has_a_type() -> None:
+    kernels = pytest.importorskip("mesm_plugin.kernels.cross_attention.triton_kernels")
+    for form in operator.specialisations("sm_86"):
+        types = operator.argument_types(form.kernel, form.precision)
+        assert sorted([*types, *form.constants]) == sorted(getattr(kernels, form.kernel).arg_names)
+    types = operator.argument_types(operator.BACKWARD, "tf32")
+    assert {types[name] for name in ("wide_query", "wide_grad_key", "narrow_grad_out", "narrow_log_sum")} == {"*fp32"}
+    assert [types[name] for name in ("narrow_mask", "wide_table", "seed_pointer", "scale", "wide_problems")] == [
+        "*u8", "*i32", "*i64", "fp32", "i32",
+    ]  # fmt: skip
+
+
 # --- torch.compile
 
 

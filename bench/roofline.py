@@ -9,6 +9,7 @@ that must cross the device memory once or operations of whole tiles at the GPU's
 from dataclasses import dataclass
 
 from bench.gpus import Gpu
+from bench.kernel_cases import CHANNELS, HEAD_SIZE, HEADS
 from mesm_plugin.kernels.contrastive_loss import operator as contrastive_loss
 from mesm_plugin.kernels.cross_attention import operator as cross_attention
 from mesm_plugin.kernels.specialisation import Precision, Specialisation
@@ -117,15 +118,12 @@ def loss_work(kernel: str, architecture: str, precision: Precision, count: int, 
     return Work(chosen, moved * item, least * item, flops, 2 * products * count**2 * channels)
 
 
-HEADS, HEAD_CHANNELS, CHANNELS = 8, 32, 256
-
-
 def workloads(architecture: str, precision: Precision) -> dict[str, list[Work]]:
     """Launches, forward and backward, of some sizes of MESM."""
     found: dict[str, list[Work]] = {}
     for problems, clips, words in ((4, 40, 10), (31, 75, 15), (128, 75, 32), (31, 600, 33)):
         found[f"attention, {problems} queries, {clips} clips, {words} words"] = [
-            attention_work(kernel, architecture, precision, problems, clips, words, HEADS, HEAD_CHANNELS)
+            attention_work(kernel, architecture, precision, problems, clips, words, HEADS, HEAD_SIZE)
             for kernel in (cross_attention.FORWARD, cross_attention.BACKWARD)
         ]
     for count in (32, 1024, 8192):

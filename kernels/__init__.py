@@ -1,5 +1,5 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
-"""The two hot operations of MESM, imported as `mesm_plugin.kernels`; needs torch, and Triton where its kernels run."""
+"""The two hot operations of MESM and a dropout for CPUs; needs torch, and Triton where its kernels run."""
 
 from mesm_plugin.kernels.backend import Backend
 from mesm_plugin.kernels.contrastive_loss import iou_positive_contrastive_loss

@@ -10,6 +10,7 @@ from torch import Tensor
 from mesm_plugin.kernels.arguments import autocasting, check_number, check_tensors
 from mesm_plugin.kernels.backend import Backend, use_triton
 from mesm_plugin.kernels.contrastive_loss import operator, reference
+from mesm_plugin.kernels.contrastive_loss.reference import Form, Iou, Reduction
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -22,11 +23,11 @@ def iou_positive_contrastive_loss(
     *,
     gamma: float = 0.9,
     tau: float | Tensor = 0.5,
-    iou: Literal["iou", "giou"] = "iou",
-    form: Literal["log_sum", "mean_log"] = "log_sum",
+    iou: Iou = "iou",
+    form: Form = "log_sum",
     anchor: Literal["text", "segment"] = "text",
     eps: float = 0.0,
-    reduction: Literal["mean", "sum", "none"] = "mean",
+    reduction: Reduction = "mean",
     backend: Backend = "auto",
 ) -> Tensor:
     """Draws each text to the segments whose moments overlap its own (Eq. 5 of MESM).

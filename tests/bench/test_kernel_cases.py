@@ -51,7 +51,7 @@ def test_same_inputs_every_time(make) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_moments_have_some_positives() -> None:
-    from mesm_plugin.kernels.contrastive_loss import positive_pairs
+    from mesm_plugin.kernels.contrastive_loss.reference import positive_pairs
 
     moments = LossData(LossCase(1024), torch.float32, CPU).moments
     assert torch.equal(moments, moments.round())

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mesm_plugin.kernels import iou_positive_contrastive_loss
 from mesm_plugin.kernels.backend import ENVIRONMENT_VARIABLE
-from mesm_plugin.kernels.contrastive_loss import positive_pairs
+from mesm_plugin.kernels.contrastive_loss.reference import positive_pairs
 
 TEXTS, SEGMENTS = 9, 6
 

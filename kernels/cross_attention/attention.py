@@ -90,8 +90,7 @@ def bidirectional_cross_attention(
     Args:
         q_clips: (P, Lv, H, d) clips of each pair, float16, bfloat16, float32 or float64. The Triton kernels take d of
             16, 32 and 64.
-        k_words, v_words: (P, Lw, H, d) words of each pair; Lw of at most 64 with the Triton kernels (32 on GPUs
-            in float32 with d of 64).
+        k_words, v_words: (P, Lw, H, d) words of each pair; Lw of at most 64 with the Triton kernels.
         words_mask: (P, Lw) bool, True = valid.
         q_words: (Q, Mw, H, d) masked words of each query; Mw of at most 64 with the Triton kernels.
         k_clips, v_clips: (Q, Lc, H, d) clips that the query's words are restored from.

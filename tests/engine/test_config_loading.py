@@ -15,7 +15,7 @@ def test_shipped_configs_are_found_by_name():
 
 
 def test_config_that_does_not_exist_lists_near_names():
-    with pytest.raises(FileNotFoundError, match=r"mesm_synthetc is neither a file .*did you mean mesm_synthetic\?"):
+    with pytest.raises(FileNotFoundError, match=r"mesm_synthetc is neither a file .*did you mean mesm_synthetic\b"):
         find_config("mesm_synthetc")
     with pytest.raises(FileNotFoundError, match="the shipped ones are .*mesm_synthetic"):
         find_config("zzz/qqq.py")

@@ -19,6 +19,8 @@ class Tile(NamedTuple):
         stages: Depth of the software pipeline of loads.
         channels: Channels of a step of the product of features (loss).
         part: Channels whose gradients a program computes (loss, backward).
+        registers: Most registers of a thread, on GPUs of NVIDIA; 0 = the assembler decides, which sometimes spills a
+            few bytes to fit one more block on a multiprocessor.
     """
 
     rows: int
@@ -27,6 +29,7 @@ class Tile(NamedTuple):
     stages: int
     channels: int = 0
     part: int = 0
+    registers: int = 0
 
 
 class Rule(NamedTuple):
@@ -38,17 +41,16 @@ class Rule(NamedTuple):
     precision: tuple[str, ...] = ANY
     short: tuple[int, ...] = ANY
     head_size: tuple[int, ...] = ANY
+    dropout: tuple[bool, ...] = ANY
 
 
 _AMPERE = ("sm_80", "sm_86", "sm_89")
 
 CROSS_ATTENTION = (
     Rule(Tile(16, 0, 4, 2), ("backward",), ("gfx942",), ("fp32",)),
-    Rule(Tile(16, 0, 8, 1), ("backward",), precision=("fp32",), short=(32, 64), head_size=(64,)),
-    Rule(Tile(16, 0, 8, 1), ("backward",), precision=("tf32",), short=(64,), head_size=(64,)),
-    Rule(Tile(16, 0, 8, 2), ("backward",), _AMPERE, ("fp32",), short=(32,), head_size=(16,)),
-    Rule(Tile(16, 0, 8, 2), ("backward",), precision=("fp32",), short=(16,), head_size=(16,)),
-    Rule(Tile(16, 0, 16, 2), ("backward",), precision=("fp32",), short=(16, 32), head_size=(16, 32)),
+    Rule(Tile(16, 0, 8, 1, registers=255), ("backward",), _AMPERE, ("fp32",), (64,), (64,), dropout=(False,)),
+    Rule(Tile(16, 0, 8, 1), ("backward",), precision=("fp32", "tf32"), short=(64,), head_size=(64,)),
+    Rule(Tile(16, 0, 8, 1, registers=255), ("backward",), precision=("fp32",)),
     # With a shallower pipeline a few bytes of registers spill.
     Rule(Tile(16, 0, 8, 3), ("forward",), ("sm_90", "sm_100"), ("fp32",), short=(64,), head_size=(64,)),
     Rule(Tile(16, 0, 8, 3), ("forward",), ("sm_120",), ("fp32",), head_size=(64,)),
@@ -61,6 +63,9 @@ CROSS_ATTENTION = (
     Rule(Tile(64, 0, 4, 2), ("backward",), short=(64,)),
     Rule(Tile(32, 0, 4, 2), ("forward",), ("sm_120",), ("fp16", "bf16"), short=(32,), head_size=(16,)),
     Rule(Tile(32, 0, 4, 2), short=(64,)),
+    Rule(Tile(32, 0, 2, 2, registers=255), ("backward",), precision=("fp16", "bf16"), short=(16,), head_size=(32,)),
+    Rule(Tile(32, 0, 2, 2, registers=255), ("backward",), precision=("tf32",), short=(16,), head_size=(64,)),
+    Rule(Tile(32, 0, 2, 2, registers=255), ("forward",), precision=("fp16", "bf16"), short=(32,), head_size=(64,)),
     Rule(Tile(32, 0, 2, 2)),
 )
 

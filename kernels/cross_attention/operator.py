@@ -47,6 +47,7 @@ def specialise(
         precision=precision,
         short=short,
         head_size=head_size,
+        dropout=dropout,
     )
     constants = {
         "HEAD_SIZE": head_size,
@@ -57,8 +58,7 @@ def specialise(
     }
     if kernel == FORWARD:
         constants["TILES"] = max(1, ROWS // tile.rows)
-    # Given no limit, NVIDIA's assembler spills a few bytes to fit one more block on a multiprocessor.
-    registers = min(255, 65536 // (32 * tile.warps)) if architecture.startswith("sm_") else None
+    registers = tile.registers if architecture.startswith("sm_") and tile.registers else None
     return Specialisation(kernel, precision, constants, tile.warps, tile.stages, registers)
 
 

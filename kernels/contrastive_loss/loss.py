@@ -50,7 +50,7 @@ def iou_positive_contrastive_loss(
             -log softmax (released code).
         anchor: "text" compares each text to all segments (Eq. 5), "segment" each segment to all texts (released code).
         eps: Added inside the logarithm of the sum over all, after the maximum is subtracted, and to the count of
-            positives (the released code's 1e-6).
+            positives (the released code's 1e-6). To the gradients the maximum is a constant.
         reduction: "mean" and "sum" over the anchors, or "none".
         backend: "auto" = Triton for CUDA and HIP tensors, else the reference; "triton" (also for CPU tensors under
             TRITON_INTERPRET=1) or "reference". The environment variable MESM_KERNEL_BACKEND overrides it.

@@ -50,6 +50,7 @@ CROSS_ATTENTION = (
     Rule(Tile(16, 0, 4, 2), ("backward",), ("gfx942",), ("fp32",)),
     Rule(Tile(16, 0, 8, 1, registers=255), ("backward",), _AMPERE, ("fp32",), (64,), (64,), dropout=(False,)),
     Rule(Tile(16, 0, 8, 1), ("backward",), precision=("fp32", "tf32"), short=(64,), head_size=(64,)),
+    Rule(Tile(16, 0, 8, 2), ("backward",), ("sm_120",), ("fp32",), short=(32,), head_size=(64,)),
     Rule(Tile(16, 0, 8, 1, registers=255), ("backward",), precision=("fp32",)),
     # With a shallower pipeline a few bytes of registers spill.
     Rule(Tile(16, 0, 8, 3), ("forward",), ("sm_90", "sm_100"), ("fp32",), short=(64,), head_size=(64,)),

@@ -13,7 +13,6 @@ from mesm_plugin.converters.peer import Options, Peer
 def _model_config(options: Options, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
     family.refuse_word_position(options)
     config = family.grounder_config("CGDETR", options, state_dict)
-    weight = options["lw_saliency"]
     return {
         **config,
         "aligner": {
@@ -25,18 +24,14 @@ def _model_config(options: Options, state_dict: Mapping[str, Tensor]) -> dict[st
             "sentence_layers": options["sent_layers"],
             "moment_layers": options["moment_layers"],
             "attention_saliency_loss": {
-                "loss_weight": weight * options["lw_wattn"],
+                "loss_weight": options["lw_saliency"] * options["lw_wattn"],
                 "margin": options["saliency_margin"],
             },
             "moment_sentence_loss": {"loss_weight": options["lw_ms_align"]},
             "distillation_loss": {"loss_weight": options["lw_distill"]},
             "orthogonality_loss": {"loss_weight": options["lw_distill"]},
         },
-        "saliency_losses": [
-            *config["saliency_losses"],
-            {"type": "RankContrastiveLoss", "loss_weight": weight},
-            {"type": "NegativePairLoss", "loss_weight": weight},
-        ],
+        "saliency_losses": [*config["saliency_losses"], *family.contrastive_saliency_losses(options)],
     }
 
 

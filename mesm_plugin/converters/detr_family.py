@@ -133,3 +133,9 @@ def grounder_config(grounder: str, options: Options, state_dict: Mapping[str, Te
         ],
         "post_process": {"max_seconds": 150.0, "round_to": float(options["clip_length"])},
     }
+
+
+def contrastive_saliency_losses(options: Options) -> list[dict[str, Any]]:
+    """Configs of the losses of clip scores that QD-DETR has beside Moment-DETR's, for it and its descendants."""
+    types = ("RankContrastiveLoss", "NegativePairLoss")
+    return [{"type": name, "loss_weight": options["lw_saliency"]} for name in types]

@@ -12,15 +12,10 @@ from mesm_plugin.converters.peer import Options, Peer
 
 def _model_config(options: Options, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
     config = family.grounder_config("QDDETR", options, state_dict)
-    weight = options["lw_saliency"]
     return {
         **config,
         "aligner": {"num_layers": options["enc_layers"], "word_position": family.word_position(options)},
-        "saliency_losses": [
-            *config["saliency_losses"],
-            {"type": "RankContrastiveLoss", "loss_weight": weight},
-            {"type": "NegativePairLoss", "loss_weight": weight},
-        ],
+        "saliency_losses": [*config["saliency_losses"], *family.contrastive_saliency_losses(options)],
     }
 
 

@@ -34,7 +34,7 @@ def _model_config(options: Options, state_dict: Mapping[str, Tensor]) -> dict[st
         # Lighthouse's code ignores it.
         options.require(use_txt_pos=False)
     config = family.grounder_config("UVCOM", options, state_dict)
-    weight, similarity_weight = options["lw_saliency"], options["sim_loss_coef"]
+    similarity_weight = options["sim_loss_coef"]
     return {
         **config,
         "mlp_dims": len(state_dict["CIM.processer_for_tgt.mlp.layers.0.bias"]),
@@ -47,11 +47,7 @@ def _model_config(options: Options, state_dict: Mapping[str, Tensor]) -> dict[st
             "exact_walk": _by_authors(options),
             "count_padding": True,
         },
-        "saliency_losses": [
-            *config["saliency_losses"],
-            {"type": "RankContrastiveLoss", "loss_weight": weight},
-            {"type": "NegativePairLoss", "loss_weight": weight},
-        ],
+        "saliency_losses": [*config["saliency_losses"], *family.contrastive_saliency_losses(options)],
         "similarity_loss": {"loss_weight": similarity_weight} if similarity_weight else None,
     }
 

@@ -4,6 +4,7 @@
 from types import MappingProxyType
 
 from mesm_plugin.models.grounders.detr_grounder import DETRGrounder
+from mesm_plugin.models.grounders.qd_detr import QDDETR
 from mesm_plugin.registry import MODELS
 
 
@@ -16,14 +17,8 @@ class CGDETR(DETRGrounder):
 
     default_parts = MappingProxyType(
         {
-            **DETRGrounder.default_parts,
+            **QDDETR.default_parts,
             "aligner": {"type": "CGDETRAligner"},
             "encoder": {"type": "GlobalTokenEncoder", "token_is_key": True, "adds_token": True},
-            "decoder": {"type": "DABDecoder", "anchors": "normal"},
-            "saliency_losses": (
-                {"type": "SaliencyHingeLoss"},
-                {"type": "RankContrastiveLoss"},
-                {"type": "NegativePairLoss"},
-            ),
         }
     )

@@ -16,6 +16,7 @@ from mesm_plugin.models.grounders.detr_grounder import (
     GrounderOutput,
     ProjectedFeatures,
 )
+from mesm_plugin.models.grounders.moment_detr import MomentDETR
 from mesm_plugin.models.layers import EventDecoder
 from mesm_plugin.registry import MODELS
 
@@ -35,12 +36,8 @@ class EaTR(DETRGrounder):
 
     default_parts = MappingProxyType(
         {
-            **DETRGrounder.default_parts,
-            "aligner": {"type": "ConcatAligner"},
-            "encoder": {"type": "DETREncoder"},
+            **MomentDETR.default_parts,
             "decoder": {"type": "EventDecoder"},
-            "saliency_head": {"type": "MLPSaliencyHead", "num_layers": 1},
-            "saliency_losses": ({"type": "SaliencyHingeLoss"},),
         }
     )
 

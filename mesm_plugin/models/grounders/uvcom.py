@@ -15,6 +15,7 @@ from mesm_plugin.models.grounders.detr_grounder import (
     GrounderOutput,
     ProjectedFeatures,
 )
+from mesm_plugin.models.grounders.qd_detr import QDDETR
 from mesm_plugin.models.heads import SimilarityHead
 from mesm_plugin.models.layers import ClipPooling, masked_mean
 from mesm_plugin.registry import MODELS
@@ -38,9 +39,8 @@ class UVCOM(DETRGrounder):
 
     default_parts = MappingProxyType(
         {
-            **DETRGrounder.default_parts,
+            **QDDETR.default_parts,
             "aligner": {"type": "UVCOMAligner"},
-            "encoder": {"type": "GlobalTokenEncoder", "token_is_key": True},
             "decoder": {
                 "type": "DABDecoder",
                 "num_queries": 30,
@@ -48,11 +48,6 @@ class UVCOM(DETRGrounder):
                 "learned_state": True,
                 "refined_anchors": True,
             },
-            "saliency_losses": (
-                {"type": "SaliencyHingeLoss"},
-                {"type": "RankContrastiveLoss"},
-                {"type": "NegativePairLoss"},
-            ),
         }
     )
 

@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, purpose in COMMANDS.items():
         command = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
-        module = import_module(f"mesm_plugin.cli.{name}")
+        module = import_module(f"mesm_plugin.cli.{name.replace('-', '_')}")
         module.add_arguments(command)
         command.add_argument("--debug", action="store_true", help="show the traceback of errors (or set MESM_DEBUG=1)")
         command.set_defaults(run=module.run)

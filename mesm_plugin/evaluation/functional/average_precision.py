@@ -2,6 +2,7 @@
 """Average precision of ranked windows, one value per query and IoU threshold."""
 
 import numpy as np
+import numpy.typing as npt
 
 from mesm_plugin.evaluation.functional.temporal_iou import temporal_iou
 from mesm_plugin.evaluation.functional.types import BoolArray, FloatArray
@@ -29,12 +30,25 @@ def average_precision(
     """
     order = np.argsort(-predictions[..., 2], axis=1, kind="stable")
     windows = np.take_along_axis(predictions[..., :2], order[..., None], axis=1)
-    iou = np.where(moments_mask[:, None], temporal_iou(windows[:, :, None], moments[:, None]), -1.0)
+    result = np.empty((len(windows), len(thresholds)))
+    # Most queries have a moment or two and few have many: those of up to 2, 4, 8, ... go together, with little padding.
+    widths = 2 ** np.ceil(np.log2(moments_mask.sum(axis=1))).astype(int)
+    for width in np.unique(widths):
+        rows = np.flatnonzero(widths == width)
+        valid_first = np.argsort(~moments_mask[rows], axis=1, kind="stable")[:, :width]
+        group = np.take_along_axis(moments[rows], valid_first[..., None], axis=1)
+        mask = np.take_along_axis(moments_mask[rows], valid_first, axis=1)
+        iou = np.where(mask[:, None], temporal_iou(windows[rows][:, :, None], group[:, None]), -1.0)
+        result[rows] = _interpolated(_match(iou, thresholds), mask.sum(axis=1))
+    return result
 
-    hits = _match(iou, thresholds).cumsum(axis=0)
-    ranks = np.arange(1, len(hits) + 1)[:, None, None]
-    precision = np.maximum.accumulate((hits / ranks)[::-1], axis=0)[::-1]
-    recall = hits / moments_mask.sum(axis=1)[:, None]
+
+def _interpolated(hits: BoolArray, num_moments: npt.NDArray[np.int64]) -> FloatArray:
+    """Average precision (Q, T) of ranked hits (N, Q, T)."""
+    found = hits.cumsum(axis=0)
+    ranks = np.arange(1, len(found) + 1)[:, None, None]
+    precision = np.maximum.accumulate((found / ranks)[::-1], axis=0)[::-1]
+    recall = found / num_moments[:, None]
     return (np.diff(recall, axis=0, prepend=0.0) * precision).sum(axis=0)
 
 
@@ -43,12 +57,11 @@ def _match(iou: FloatArray, thresholds: FloatArray) -> BoolArray:
     iou = iou[..., ::-1]  # argmax returns the first maximum, the peers take the last listed moment
     queries, ranks, moments = iou.shape
     free = np.ones((queries, len(thresholds), moments), dtype=bool)
-    hits = np.zeros((ranks, queries, len(thresholds)), dtype=bool)
+    hits = np.empty((ranks, queries, len(thresholds)), dtype=bool)
     for rank in range(ranks):
-        candidates = iou[:, rank, None, :]
-        candidates = np.where(free & (candidates >= thresholds[:, None]), candidates, 0.0)
-        best = candidates.argmax(axis=-1)[..., None]
-        hit = np.take_along_axis(candidates, best, axis=-1) > 0
-        np.put_along_axis(free, best, np.take_along_axis(free, best, axis=-1) & ~hit, axis=-1)
-        hits[rank] = hit[..., 0]
+        overlap = iou[:, rank, None]
+        candidates = np.where(free & (overlap >= thresholds[:, None]), overlap, 0.0)
+        best = candidates.argmax(axis=-1)[..., None] == np.arange(moments)
+        hits[rank] = candidates.any(axis=-1)
+        free &= ~(best & hits[rank][..., None])
     return hits

@@ -48,11 +48,13 @@ def evaluate_highlight_detection(
 
     best = np.where(given_mask, given, -np.inf).argmax(axis=1)
     best_grade = np.where(best < clips, grades[np.arange(queries), best.clip(max=clips - 1)].max(axis=1), 0)
+    # All grades at once, since they share the ranking.
+    positive = np.concatenate([grades >= lowest for lowest in LOWEST_GRADES.values()], axis=-1)
+    precision = ranking_average_precision(scores, positive, clips_mask).reshape(queries, len(LOWEST_GRADES), -1)
     results = {}
-    for name, lowest in LOWEST_GRADES.items():
-        precision = ranking_average_precision(scores, grades >= lowest, clips_mask)
+    for index, (name, lowest) in enumerate(LOWEST_GRADES.items()):
         results[f"HL-min-{name}"] = {
-            "HL-mAP": percent(precision.mean()),
+            "HL-mAP": percent(precision[:, index].mean()),
             "HL-Hit1": percent((best_grade >= lowest).mean()),
         }
     return results

@@ -67,17 +67,27 @@ def evaluate_moment_retrieval(
     windows = windows[:, :MAX_WINDOWS]
     moments, moments_mask = _moments_of(ground_truth)
 
-    results: dict[str, dict[str, Any]] = {
-        "full": _scores(windows, moments, moments_mask, r1_thresholds, r5_thresholds, map_thresholds)
-    }
     lengths = moments[..., 1] - moments[..., 0]
+    masks = {"full": moments_mask}
     for name, (low, high) in length_ranges.items():
-        mask = moments_mask & (lengths > low) & (lengths <= high)
-        kept = mask.any(axis=1)
-        if kept.any():
-            results[name] = _scores(
-                windows[kept], moments[kept], mask[kept], r1_thresholds, r5_thresholds, map_thresholds
-            )
+        masks[name] = moments_mask & (lengths > low) & (lengths <= high)
+    queries = {name: rows for name, mask in masks.items() if len(rows := np.flatnonzero(mask.any(axis=1)))}
+
+    # All ranges at once, since most of the time goes into calling NumPy.
+    thresholds = sorted({*AVERAGED_THRESHOLDS, *map_thresholds})
+    rows = np.concatenate(list(queries.values()))
+    mask = np.concatenate([masks[name][kept] for name, kept in queries.items()])
+    precision = average_precision(windows[rows], moments[rows], mask, np.array(thresholds))
+    results: dict[str, dict[str, Any]] = {}
+    begin = 0
+    for name, kept in queries.items():
+        part = slice(begin, begin + len(kept))
+        begin = part.stop
+        mean_precision = dict(zip(thresholds, precision[part].mean(axis=0), strict=True))
+        results[name] = {
+            **_recall(windows[kept], moments[kept], mask[part], r1_thresholds, r5_thresholds),
+            "MR-mAP": _mean_average_precision(mean_precision, map_thresholds),
+        }
     return {"brief": _brief(results, length_ranges), **results}
 
 
@@ -122,28 +132,27 @@ def _moments_of(ground_truth: Sequence[Record]) -> tuple[FloatArray, BoolArray]:
     return moments, mask
 
 
-def _scores(
+def _recall(
     windows: FloatArray,
     moments: FloatArray,
     moments_mask: BoolArray,
     r1_thresholds: list[float],
     r5_thresholds: list[float],
-    map_thresholds: list[float],
 ) -> dict[str, dict[str, float]]:
     recall = recall_at_one(windows[:, 0, :2], moments, moments_mask, np.array(r1_thresholds))
     r1 = {f"{threshold:g}": percent(value) for threshold, value in zip(r1_thresholds, recall, strict=True)}
     r1["miou"] = percent(mean_iou(windows[:, 0, :2], moments, moments_mask))
-
-    thresholds = sorted({*AVERAGED_THRESHOLDS, *map_thresholds})
-    precision = average_precision(windows, moments, moments_mask, np.array(thresholds)).mean(axis=0)
-    at_threshold = dict(zip(thresholds, precision, strict=True))
-    mean_ap = {f"{threshold:g}": percent(at_threshold[threshold]) for threshold in map_thresholds}
-    mean_ap["average"] = percent(np.mean([at_threshold[threshold] for threshold in AVERAGED_THRESHOLDS]))
-    scores = {"MR-R1": r1, "MR-mAP": mean_ap}
+    scores = {"MR-R1": r1}
     if r5_thresholds:
         recall = recall_at(5, windows[..., :2], moments, moments_mask, np.array(r5_thresholds))
         scores["MR-R5"] = {f"{key:g}": percent(value) for key, value in zip(r5_thresholds, recall, strict=True)}
     return scores
+
+
+def _mean_average_precision(precision: Mapping[float, float], map_thresholds: list[float]) -> dict[str, float]:
+    mean_ap = {f"{threshold:g}": percent(precision[threshold]) for threshold in map_thresholds}
+    mean_ap["average"] = percent(float(np.mean([precision[threshold] for threshold in AVERAGED_THRESHOLDS])))
+    return mean_ap
 
 
 def percent(share: float) -> float:

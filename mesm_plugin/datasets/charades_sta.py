@@ -64,6 +64,7 @@ class CharadesSTADataset(GroundingDataset):
         path = require_file(self.ann_file, "annotation file")
         durations = self._load_durations()
         repair = MomentRepair(self.strict)
+        self.repairs = repair.counts
         videos: dict[str, dict[str, Any]] = {}
         for number, line in enumerate(read_lines(path)):
             where = f"{path}:{number + 1}"

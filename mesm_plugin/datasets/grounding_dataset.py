@@ -1,6 +1,7 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Base class of the data sets: one item is one video with its queries."""
 
+from collections import Counter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,6 +34,9 @@ class GroundingDataset(BaseDataset):
         strict: Raises on an annotation that would otherwise be repaired or dropped.
         max_queries: Videos of more queries become several items, see `group_queries`; None keeps all in one.
         kwargs: Those of `mmengine.dataset.BaseDataset`: `ann_file`, `data_root`, `indices`, `pipeline`, ...
+
+    Attributes:
+        repairs: How often `load_data_list` repaired or dropped something, by what it did.
 
     Raises:
         MissingFeaturesError: Annotated videos without features.
@@ -69,6 +73,7 @@ class GroundingDataset(BaseDataset):
         self.tef = tef
         self.strict = strict
         self.max_queries = max_queries
+        self.repairs: Counter[str] = Counter()
         super().__init__(**kwargs)
 
     def full_init(self) -> None:

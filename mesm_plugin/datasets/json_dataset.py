@@ -61,6 +61,7 @@ class JSONDataset(GroundingDataset):
 
     def load_data_list(self) -> list[dict]:
         """One dict per split and video in order of the files; its queries in order of the clip they start in."""
+        self.repairs.clear()
         return [video for file in self.ann_files for video in self._load_split(file)]
 
     def _join_prefix(self) -> None:
@@ -94,5 +95,6 @@ class JSONDataset(GroundingDataset):
                 video = {"vid": vid, "source": vid, "split": path.stem, "duration": duration, "queries": queries}
                 videos.append(video)
         kept = sum(len(video["queries"]) for video in videos)
+        self.repairs += repair.counts
         print_log(f"{path}: {kept} queries of {len(videos)} videos{self._included}; {repair}", logger="current")
         return videos

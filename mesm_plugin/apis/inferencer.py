@@ -1,8 +1,9 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Grounding of new sentences in new videos."""
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
+from mesm_plugin.apis.annotated_queries import AnnotatedQueries
 from mesm_plugin.apis.feature_files import join_features
 from mesm_plugin.datasets import GroundingDataset, build_item, collate_grounding
 from mesm_plugin.engine.checkpoint import check_fit, read_checkpoint, weights_of
@@ -29,6 +31,8 @@ class GroundingInferencer:
         config: Path of a config, name of a shipped one, or a config that has been read.
         checkpoint: Checkpoint that was trained with it.
         device: Where to compute, such as "cpu" or "cuda:0".
+        split: Whose data set says how features and sentences are read, and has the annotated queries: "test", which
+            stands for the config's only data set where it has no test split, "val" or "train".
 
     Raises:
         FileNotFoundError: If there is no such config, checkpoint or word vector file.
@@ -41,17 +45,25 @@ class GroundingInferencer:
         >>> start, end, score = ground(features, ["a person opens the box."], duration=30.5)[0]["moments"][0]
     """
 
-    def __init__(self, config: str | Path | Config, checkpoint: str | Path, device: str = "cpu") -> None:
+    def __init__(
+        self, config: str | Path | Config, checkpoint: str | Path, device: str = "cpu", split: str = "test"
+    ) -> None:
         self.device = _checked_device(device)
         self.config = config if isinstance(config, Config) else read_config(str(config))
         check_config(self.config)
         read = read_checkpoint(checkpoint)
         with DefaultScope.overwrite_default_scope(self.config.get("default_scope")):
-            self.dataset = _unannotated_dataset(self.config)
+            self.dataset = _unannotated_dataset(self.config, split)
             self.model = MODELS.build(self.config.model)
         check_fit(self.model, read, checkpoint)
         self.model.load_state_dict(weights_of(read, checkpoint))
         self.model.to(self.device).eval()
+        self.name = f"{Path(self.config.filename or 'the config').stem} ({checkpoint})"
+
+    @functools.cached_property
+    def queries(self) -> AnnotatedQueries:
+        """The annotated queries of the split, whose annotations are read on first use."""
+        return AnnotatedQueries(self.dataset)
 
     def __call__(
         self,
@@ -120,6 +132,39 @@ class GroundingInferencer:
         with torch.inference_mode():
             return self.model.test_step(collate_grounding([item], training=False))[0]
 
+    def ground_query(self, qid: int | str) -> GroundingDataSample:
+        """Grounds an annotated query of the split, as testing does.
+
+        Returns:
+            The data sample of the video with this query alone, and its true moments where it is labelled.
+
+        Raises:
+            FileNotFoundError: If annotations or feature files are missing.
+            MissingFeaturesError: If the video has no features.
+            ValueError: If there is no such query.
+        """
+        index, place = self.queries.place(qid)
+        with torch.inference_mode():
+            sample = self.model.test_step(collate_grounding(list(self.items([index])), training=False))[0]
+        chosen = slice(place, place + 1)
+        fields = ("qids", "sentences", "gt_moments", "gt_clips", "gt_grades")
+        sample.set_metainfo({name: sample.get(name)[chosen] for name in fields if name in sample})
+        sample.pred_moments, sample.pred_saliency = sample.pred_moments[chosen], sample.pred_saliency[chosen]
+        return sample
+
+    def items(self, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Items of the split, see `mesm_plugin.datasets.build_item`.
+
+        Raises:
+            FileNotFoundError, MissingFeaturesError, ValueError: If features or words of one cannot be had.
+        """
+        queries = [query for index in indices for query in self.dataset.get_data_info(index)["queries"]]
+        self.dataset.text.prepare([(query["sentence"], query["qid"]) for query in queries])
+        for index in indices:
+            item = self.dataset.prepare_data(index)
+            self._check_width(item["video"].shape[1])
+            yield item
+
     def _check_width(self, width: int) -> None:
         expected = self.config.model.get("video_dims", width)
         if width != expected:
@@ -136,12 +181,13 @@ class GroundingInferencer:
         return float(duration)
 
 
-def _unannotated_dataset(config: Config) -> GroundingDataset:
-    """The config's test data set, or else its validation or training set, without annotations being read."""
-    loaders = (config.get(f"{split}_dataloader") for split in ("test", "val", "train"))
+def _unannotated_dataset(config: Config, split: str) -> GroundingDataset:
+    """The config's data set of a split, for "test" or else its validation or training set, its annotations not read."""
+    loaders = (config.get(f"{name}_dataloader") for name in (("test", "val", "train") if split == "test" else (split,)))
     node: Mapping[str, Any] | None = next((loader.dataset for loader in loaders if loader), None)
     if node is None:
-        raise ConfigError(f"{config.filename} has no dataloader, so nothing says how features and sentences are read")
+        name = "dataloader" if split == "test" else f"{split}_dataloader"
+        raise ConfigError(f"{config.filename} has no {name}, so nothing says how features and sentences are read")
     node = {**node, "lazy_init": True}
     if "vocabulary" in node.get("text", {}):
         # Only training needs the classes of words, whose file lies with the annotations.

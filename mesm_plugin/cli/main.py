@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "train a config, then test the best checkpoint",
     "test": "score a checkpoint on the test split",
     "predict": "find the moments that sentences describe in a video",
+    "analyze": "measure what a trained model makes of text and video",
     "matrix": "train every grounder with every aligner",
     "submission": "pack predictions for the evaluation server of QVHighlights",
 }

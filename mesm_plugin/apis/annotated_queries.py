@@ -46,6 +46,4 @@ class AnnotatedQueries:
             raise ValueError(f"{self._name} has {len(places)} queries with the id {qid}")
         known = list(self._places)
         near = difflib.get_close_matches(str(qid), known, n=3, cutoff=0.5) or known[:3]
-        raise ValueError(
-            f"{self._name} has no query with the id {qid}; it has {len(known)}, such as {', '.join(near)}"
-        )
+        raise ValueError(f"{self._name} has no query with the id {qid}; it has {len(known)}, such as {', '.join(near)}")

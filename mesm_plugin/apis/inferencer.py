@@ -13,7 +13,6 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
 from mesm_plugin.apis.annotated_queries import AnnotatedQueries
-from mesm_plugin.apis.feature_files import join_features
 from mesm_plugin.datasets import GroundingDataset, build_item, collate_grounding
 from mesm_plugin.engine.checkpoint import check_fit, read_checkpoint, weights_of
 from mesm_plugin.engine.config_checking import check_config
@@ -110,7 +109,7 @@ class GroundingInferencer:
         if not sentences:
             raise ValueError("there is no sentence to look for")
         parts = [features] if isinstance(features, np.ndarray) else list(features)
-        clips = join_features(parts, self.dataset.features)
+        clips = self.dataset.features.join(parts)
         # Together, so that a file of word vectors is read once for all sentences.
         self.dataset.text.prepare([(sentence, None) for sentence in sentences])
         queries = [{"qid": None, "sentence": sentence} for sentence in sentences]

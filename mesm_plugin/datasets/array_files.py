@@ -2,8 +2,10 @@
 """Arrays in files of NumPy and PyTorch, one a file."""
 
 import pickle
+import struct
 import zipfile
 import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +14,23 @@ from torch import Tensor
 
 from mesm_plugin.datasets.files import require_file
 
-ENDINGS = (".npy", ".npz", ".pt")
+ENDINGS = (".npy", ".npz", ".pt", ".pth")
+# Of several arrays in a file these are meant, as Moment-DETR's files name clips and words.
+USUAL_KEYS = ("features", "last_hidden_state")
 # What damaged files and files of other formats raise in np.load and torch.load.
 _UNREADABLE = (
-    ValueError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
     EOFError,
+    LookupError,
+    MemoryError,
     OSError,
     RuntimeError,
-    KeyError,
+    TypeError,
+    ValueError,
     pickle.UnpicklingError,
+    struct.error,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -31,18 +41,18 @@ class ArrayFolder:
 
     Args:
         folder: Path of the folder.
-        ending: Of its files, see `read_array`.
+        endings: Of its files, see `read_array`.
 
     Raises:
         FileNotFoundError: There is no such folder (raised on first use).
     """
 
-    def __init__(self, folder: str | Path, ending: str) -> None:
+    def __init__(self, folder: str | Path, endings: Sequence[str]) -> None:
         self.path = Path(folder)
-        self.ending = ending
+        self.endings = tuple(endings)
 
     def __len__(self) -> int:
-        return sum(1 for _ in self._checked().glob(f"*{self.ending}"))
+        return sum(1 for file in self._checked().iterdir() if file.suffix in self.endings)
 
     def __contains__(self, key: str) -> bool:
         return self._file(key).is_file()
@@ -56,56 +66,92 @@ class ArrayFolder:
         return read_array(self._file(key))
 
     def _file(self, key: str) -> Path:
-        return self._checked() / f"{key}{self.ending}"
+        files = [self._checked() / f"{key}{ending}" for ending in self.endings]
+        found = [file for file in files if file.is_file()]
+        if len(found) > 1:
+            raise ValueError(f"{found[0]} and {found[1].name} both hold {key}; remove one of them")
+        return found[0] if found else files[0]
 
     def _checked(self) -> Path:
         if not self.path.is_dir():
             problem = "is a file, not a folder" if self.path.exists() else "does not exist"
             raise FileNotFoundError(
-                f"feature folder {self.path} {problem}; expected one with a {self.ending} per video"
+                f"feature folder {self.path} {problem}; expected one with a {' or '.join(self.endings)} per video"
             )
         return self.path
 
 
-def read_array(path: Path) -> np.ndarray:
+def read_array(path: Path, key: str | None = None) -> np.ndarray:
     """Reads the array of a file, without running what may be pickled in it.
 
     Args:
-        path: `.npy`; `.npz` with one array, or several of which one is called "features"; or `.pt` with a tensor.
+        path: `.npy` with an array, `.npz` with one or several, `.pt` or `.pth` with a tensor or a dict of tensors.
+        key: Name of the array among several; None for the only one, or that called "features" or else
+            "last_hidden_state". A file of one array without a name has no keys.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is damaged, of another format, or it is not clear which array is meant.
+        PermissionError: It may not be read.
+        ValueError: It is damaged, of another format, it does not have the key, or it is not clear which array is meant.
     """
     require_file(path, "feature file")
-    return _tensor(path) if path.suffix == ".pt" else _numpy_array(path)
+    return _tensor(path, key) if path.suffix.lower() in (".pt", ".pth") else _numpy_array(path, key)
 
 
-def _numpy_array(path: Path) -> np.ndarray:
+def _numpy_array(path: Path, key: str | None) -> np.ndarray:
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return loaded
         with loaded:
             names = loaded.files
-            name = "features" if "features" in names else names[0] if len(names) == 1 else None
+            name = _chosen(names, key)
             if name is not None:
                 return loaded[name]
+    except PermissionError:
+        raise
     except _UNREADABLE as error:
+        if "Object arrays" in str(error):
+            raise ValueError(
+                f"{path} holds pickled objects, which are not safe to load; save an array of numbers"
+            ) from error
         raise ValueError(f"{path} is truncated or is not a NumPy file ({error})") from error
-    raise ValueError(f"{path} holds the arrays {', '.join(names)}; expected one, or one called 'features'")
+    raise ValueError(_unclear(path, "arrays", names, key))
 
 
-def _tensor(path: Path) -> np.ndarray:
+def _tensor(path: Path, key: str | None) -> np.ndarray:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise
     except _UNREADABLE as error:
         if "weights_only" in str(error):
             raise ValueError(
                 f"{path} holds more than tensors, which is not safe to load; save the tensor (clips, channels) alone"
             ) from error
         raise ValueError(f"{path} is truncated or is not a file of torch.save") from error
+    if isinstance(loaded, Mapping):
+        name = _chosen(list(loaded), key)
+        if name is None:
+            raise ValueError(_unclear(path, "entries", list(loaded), key))
+        loaded = loaded[name]
     if not isinstance(loaded, Tensor):
         raise ValueError(f"{path} holds a {type(loaded).__name__}, expected a tensor (clips, channels)")
     # NumPy has no bfloat16.
-    return (loaded.float() if loaded.is_floating_point() else loaded).detach().numpy()
+    return (loaded.float() if loaded.dtype == torch.bfloat16 else loaded).detach().numpy()
+
+
+def _chosen(names: Sequence[str], key: str | None) -> str | None:
+    """The name that is meant; None if there is none or it is not clear."""
+    if key is not None:
+        return key if key in names else None
+    if len(names) == 1:
+        return names[0]
+    return next((name for name in USUAL_KEYS if name in names), None)
+
+
+def _unclear(path: Path, what: str, names: Sequence[str], key: str | None) -> str:
+    held = ", ".join(map(str, names)) or "none"
+    if key is not None:
+        return f"{path} has no key {key!r}; it holds the {what} {held}"
+    return f"{path} holds the {what} {held}; expected one, or one called {' or '.join(map(repr, USUAL_KEYS))}"

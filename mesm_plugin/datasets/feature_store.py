@@ -24,7 +24,15 @@ class MissingFeaturesError(KeyError):
 
 
 class FeatureStore(ABC):
-    """Clip features by video id; `str(store)` says in messages where they come from."""
+    """Clip features by video id; `str(store)` says in messages where they come from.
+
+    Attributes:
+        normalize: Whether the features of each source are divided by their L2 norm, clip by clip.
+        dims: Channels of each source, whose features are joined; None where any will do.
+    """
+
+    normalize: bool = False
+    dims: Sequence[int | None] = (None,)
 
     @abstractmethod
     def __getitem__(self, vid: str) -> np.ndarray:
@@ -37,6 +45,36 @@ class FeatureStore(ABC):
 
     @abstractmethod
     def __contains__(self, vid: str) -> bool: ...
+
+    def join(self, parts: Sequence[np.ndarray], places: Sequence[str] | None = None) -> np.ndarray:
+        """Checks, normalises and joins the features of one video as those of the store's own videos.
+
+        Args:
+            parts: One array (Lv, D) for each source of the store, or a single one with the channels of all.
+            places: Where each comes from, for messages.
+
+        Returns:
+            (Lv, Dv) float32, cut to the shortest part.
+
+        Raises:
+            ValueError: The number of arrays or a width is not that of the store, or a value is not finite.
+        """
+        widths = [dim for dim in self.dims if dim is not None]
+        if len(parts) == 1 < len(self.dims) == len(widths) and parts[0].ndim == 2 and parts[0].shape[1] == sum(widths):
+            parts = np.split(parts[0], np.cumsum(widths[:-1]), axis=1)
+        if len(parts) != len(self.dims):
+            raise ValueError(
+                f"got {len(parts)} feature arrays, expected {len(self.dims)}, as the data set has feature files"
+            )
+        places = places or [f"feature array {number}" for number in range(len(parts))]
+        checked = [
+            checked_sequence(np.asarray(part), place, "clip", dim)
+            for part, place, dim in zip(parts, places, self.dims, strict=True)
+        ]
+        if self.normalize:
+            checked = [l2_normalize(part) for part in checked]
+        shortest = min(map(len, checked))
+        return np.concatenate([part[:shortest] for part in checked], axis=1)
 
 
 class ArraySource(Protocol):
@@ -78,7 +116,7 @@ class JoinedFeatureStore(FeatureStore):
                 f"dims has {len(dims)} entries for {len(sources)} {self.unit}s, expected one per {self.unit}"
             )
         self.normalize = normalize
-        self.dims: list[int | None] = [None] * len(sources) if dims is None else list(dims)
+        self.dims = [None] * len(sources) if dims is None else list(dims)
         self._sources = list(sources)
 
     def __str__(self) -> str:
@@ -88,15 +126,13 @@ class JoinedFeatureStore(FeatureStore):
         return all(vid in source for source in self._sources)
 
     def __getitem__(self, vid: str) -> np.ndarray:
-        parts = [self._read(source, vid, dim) for source, dim in zip(self._sources, self.dims, strict=True)]
-        shortest = min(map(len, parts))
-        return np.concatenate([part[:shortest] for part in parts], axis=1)
-
-    def _read(self, source: ArraySource, vid: str, dim: int | None) -> np.ndarray:
-        if vid not in source:
-            raise MissingFeaturesError(f"{source.path} has no features of video {vid} (it holds {len(source)} videos)")
-        features = checked_sequence(source.read(vid), source.where(vid), "clip", dim)
-        return l2_normalize(features) if self.normalize else features
+        missing = next((source for source in self._sources if vid not in source), None)
+        if missing is not None:
+            raise MissingFeaturesError(
+                f"{missing.path} has no features of video {vid} (it holds {len(missing)} videos)"
+            )
+        parts = [source.read(vid) for source in self._sources]
+        return self.join(parts, [source.where(vid) for source in self._sources])
 
 
 @DATASETS.register_module()
@@ -120,7 +156,7 @@ class HDF5FeatureStore(JoinedFeatureStore):
 
 
 class FolderFeatureStore(JoinedFeatureStore):
-    """Features in folders with one file a video, whose name is the video id and `ending`.
+    """Features in folders with one file a video, whose name is the video id and one of `endings`.
 
     Args:
         folders: One path or several.
@@ -133,32 +169,33 @@ class FolderFeatureStore(JoinedFeatureStore):
     """
 
     unit = "folder"
-    ending: ClassVar[str]
+    endings: ClassVar[tuple[str, ...]]
 
     def __init__(self, folders: Paths, normalize: bool = True, dims: Sequence[int] | None = None) -> None:
-        paths = _paths(folders, "folders", f"folder of {self.ending} files")
-        super().__init__([ArrayFolder(path, self.ending) for path in paths], normalize, dims)
+        paths = _paths(folders, "folders", f"folder of {' or '.join(self.endings)} files")
+        super().__init__([ArrayFolder(path, self.endings) for path in paths], normalize, dims)
 
 
 @DATASETS.register_module()
 class TorchFeatureStore(FolderFeatureStore):
-    """Features in folders with one `VIDEO.pt` a video, a tensor (Lv, D).
+    """Features in folders with one `VIDEO.pt` a video, a tensor (Lv, D) or a dict with one called "features".
 
     MMAction2's `CharadesSTADataset` has this layout. Files are loaded without running what may be pickled in them.
     Arguments as `FolderFeatureStore`.
     """
 
-    ending = ".pt"
+    endings = (".pt",)
 
 
 @DATASETS.register_module()
 class NumpyFeatureStore(FolderFeatureStore):
-    """Features in folders with one `VIDEO.npz` a video, as those of QVHighlights are published.
+    """Features in folders with one `VIDEO.npz` a video, as those of QVHighlights are published, or one `VIDEO.npy`.
 
-    A file holds one array (Lv, D), or several of which one is called "features". Arguments as `FolderFeatureStore`.
+    A file holds one array (Lv, D), or an `.npz` several of which one is called "features". Arguments as
+    `FolderFeatureStore`.
     """
 
-    ending = ".npz"
+    endings = (".npz", ".npy")
 
 
 def _paths(given: Paths, argument: str, what: str) -> list[str | Path]:

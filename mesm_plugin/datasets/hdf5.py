@@ -2,6 +2,9 @@
 """Reading HDF5 files from several processes."""
 
 import os
+import threading
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +12,16 @@ import numpy as np
 
 from mesm_plugin.datasets.files import require_file
 
+HDF5_ENDINGS = (".hdf5", ".h5", ".hdf")
+
 
 class HDF5File:
     """A read-only HDF5 file with one data set per key, opened on first use and anew in every process.
 
     An h5py handle neither survives pickling nor may serve both sides of a fork, and data loader workers do both. So a
-    pickled copy starts closed, and a child process opens the file for itself.
+    pickled copy starts closed, and all files are closed before a fork: parent and child each open them again when they
+    read. Closing the child's own would not do, since HDF5 reuses a descriptor as long as any handle of the file is open
+    in the process, be it that of another data set.
 
     Args:
         file: Path of the file.
@@ -29,34 +36,43 @@ class HDF5File:
         self.path = Path(file)
         self.content = content
         self._handle: Any = None
-        self._owner = -1
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_handle": None, "_owner": -1}
+        return self.__dict__ | {"_handle": None}
+
+    def close(self) -> None:
+        """Closes the file until it is used again."""
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
 
     def _open(self) -> Any:
-        if self._owner != os.getpid():
+        if self._handle is None:
             import h5py
 
-            if self._handle is not None:
-                # Inherited by a fork: while it is open, HDF5 would hand out the parent's descriptor again.
-                self._handle.close()
-            self._handle = None
             require_file(self.path, self.content)
             try:
                 self._handle = h5py.File(self.path, "r")
+            except PermissionError as error:
+                raise PermissionError(error.errno, "may not be read", str(self.path)) from error
             except OSError as error:
                 raise OSError(
                     f"{self.path} is truncated or is not an HDF5 file ({error}); copy or download it again"
                 ) from error
-            self._owner = os.getpid()
+            _open_files.add(self)
         return self._handle
 
     def __len__(self) -> int:
-        return len(self._open())
+        with _lock:
+            return len(self._open())
+
+    def __iter__(self) -> Iterator[str]:
+        with _lock:
+            return iter(list(self._open()))
 
     def __contains__(self, key: str) -> bool:
-        return key in self._open()
+        with _lock:
+            return key in self._open()
 
     def where(self, key: str) -> str:
         """The place of a video's data set, for messages."""
@@ -74,11 +90,28 @@ class HDF5File:
     def _data_set(self, key: str, get: Any) -> Any:
         import h5py
 
-        file = self._open()
-        try:
-            data = file[key]
-            if not isinstance(data, h5py.Dataset):
-                raise ValueError(f"{self.path}: {key} is a group, expected a data set")
-            return get(data)
-        except (OSError, RuntimeError) as error:
-            raise OSError(f"{self.path}: {key} cannot be read, the file is damaged ({error})") from error
+        with _lock:
+            file = self._open()
+            try:
+                data = file[key]
+                if not isinstance(data, h5py.Dataset):
+                    raise ValueError(f"{self.path}: {key} is a group, expected a data set")
+                return get(data)
+            except (OSError, RuntimeError, KeyError) as error:
+                raise OSError(f"{self.path}: {key} cannot be read, the file is damaged ({error})") from error
+
+
+# Held while a file is read, so that a fork waits for the reads of other threads.
+_lock = threading.RLock()
+_open_files: "weakref.WeakSet[HDF5File]" = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    _lock.acquire()
+    for file in list(_open_files):
+        file.close()
+    _open_files.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_lock.release)

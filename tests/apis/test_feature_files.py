@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mesm_plugin.apis.feature_files import join_features, read_feature_files
-from mesm_plugin.datasets import HDF5FeatureStore, MissingFeaturesError
+from mesm_plugin.apis.feature_files import read_feature_files
+from mesm_plugin.datasets import MissingFeaturesError
 
 FEATURES = np.arange(12, dtype=np.float64).reshape(4, 3) + 1
 
@@ -64,7 +64,7 @@ def test_hdf5_errors(hdf5, tmp_path):
 
 def test_numpy_errors(tmp_path):
     np.savez(tmp_path / "two.npz", x=FEATURES, y=FEATURES)
-    with pytest.raises(ValueError, match=r"two.npz holds the arrays x, y; expected one, or one called 'features'"):
+    with pytest.raises(ValueError, match=r"two.npz holds the arrays x, y; expected one, or one called 'features' or 'last_"):
         read_feature_files([tmp_path / "two.npz"])
     np.save(tmp_path / "cut.npy", FEATURES)
     (tmp_path / "cut.npy").write_bytes((tmp_path / "cut.npy").read_bytes()[:100])
@@ -75,27 +75,3 @@ def test_numpy_errors(tmp_path):
         read_feature_files([tmp_path / "text.npz"])
     with pytest.raises(FileNotFoundError, match=r"none.npy"):
         read_feature_files([tmp_path / "none.npy"])
-
-
-def test_joined_as_the_store_does(tmp_path):
-    paths = [str(tmp_path / name) for name in ("clip.h5", "slow.h5")]
-    parts = [FEATURES, FEATURES[:3, :2]]
-    for path, part in zip(paths, parts, strict=True):
-        with h5py.File(path, "w") as file:
-            file["a"] = part
-    for normalize in (True, False):
-        store = HDF5FeatureStore(paths, normalize=normalize, dims=[3, 2])
-        joined = join_features(parts, store)
-        assert joined.shape == (3, 5)
-        assert np.array_equal(joined, store["a"])
-        assert np.array_equal(join_features([np.concatenate((parts[0][:3], parts[1]), axis=1)], store), store["a"])
-
-
-def test_arrays_that_do_not_match_the_store():
-    store = HDF5FeatureStore(["a.h5", "b.h5"], dims=[3, 2])
-    with pytest.raises(ValueError, match="got 1 feature arrays, expected 2"):
-        join_features([FEATURES], store)
-    with pytest.raises(ValueError, match="feature array 1: the features have 3 channels, expected 2"):
-        join_features([FEATURES, FEATURES], store)
-    with pytest.raises(ValueError, match="feature array 0: nan in clip 1"):
-        join_features([np.where(FEATURES == 5, np.nan, FEATURES), FEATURES[:, :2]], store)

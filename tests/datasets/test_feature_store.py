@@ -109,7 +109,7 @@ class _Videos:
         return self.store[self.vids[index]]
 
 
-@pytest.mark.parametrize("context", ["fork", None])
+@pytest.mark.parametrize("context", ["fork", "spawn", None])
 def test_loader_workers_after_a_read_in_the_parent(write_hdf5: WriteHDF5, context: str | None) -> None:
     arrays = {f"v{i}": np.full((300, 16), i + 1.0) for i in range(20)}
     store = HDF5FeatureStore(write_hdf5(**arrays), normalize=False)
@@ -124,6 +124,22 @@ def test_pickling_drops_the_handle(write_hdf5: WriteHDF5) -> None:
     store = HDF5FeatureStore(write_hdf5(v=[[2.0]]), normalize=False)
     assert store["v"] == 2
     assert pickle.loads(pickle.dumps(store))["v"] == 2
+
+
+def test_arrays_are_joined_as_the_store_does(write_hdf5: WriteHDF5) -> None:
+    first, second = np.arange(12.0).reshape(4, 3) + 1, np.arange(6.0).reshape(3, 2) + 1
+    files = [write_hdf5("clip.h5", v=first), write_hdf5("slow.h5", v=second)]
+    for normalize in (True, False):
+        store = HDF5FeatureStore(files, normalize=normalize, dims=[3, 2])
+        assert store["v"].shape == (3, 5)
+        assert np.array_equal(store.join([first, second]), store["v"])
+        assert np.array_equal(store.join([np.concatenate((first[:3], second), axis=1)]), store["v"])
+    with pytest.raises(ValueError, match="got 1 feature arrays, expected 2"):
+        store.join([first])
+    with pytest.raises(ValueError, match="feature array 1: the features have 3 channels, expected 2"):
+        store.join([first, first])
+    with pytest.raises(ValueError, match="feature array 0: nan in clip 1"):
+        store.join([np.where(first == 5, np.nan, first), second])
 
 
 @pytest.fixture
@@ -157,6 +173,17 @@ def test_archives_of_a_folder(tmp_path: Path) -> None:
     assert NumpyFeatureStore(tmp_path, normalize=False)[vid].tolist() == [[3, 4]]
 
 
+def test_plain_arrays_of_a_folder(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.b c.npy", np.array([[3.0, 4.0]]))
+    np.savez(tmp_path / "w.npz", np.array([[6.0, 8.0]]))
+    store = NumpyFeatureStore(tmp_path)
+    np.testing.assert_allclose([store["a.b c"][0], store["w"][0]], [[0.6, 0.8]] * 2, rtol=1e-6)
+    assert str(store) == f"{tmp_path} (2 videos)"
+    np.save(tmp_path / "w.npy", np.ones((1, 2)))
+    with pytest.raises(ValueError, match=r"w\.npz and w\.npy both hold w; remove one of them"):
+        store["w"]
+
+
 def test_missing_folder_shows_on_first_use(tmp_path: Path) -> None:
     store = TorchFeatureStore(tmp_path / "c3d")
     with pytest.raises(FileNotFoundError, match=r"c3d does not exist; expected one with a \.pt per video"):
@@ -172,7 +199,8 @@ class _Anything:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ({"features": torch.ones(2, 3)}, r"v\.pt holds a dict, expected a tensor \(clips, channels\)"),
+        ({"features": [1.0]}, r"v\.pt holds a list, expected a tensor \(clips, channels\)"),
+        ({"a": torch.ones(2, 3), "b": torch.ones(2, 3)}, r"v\.pt holds the entries a, b; expected one, or one called"),
         (_Anything(), r"v\.pt holds more than tensors, which is not safe to load"),
         # Training allows the arrays that MMEngine's checkpoints hold, for the rest of the process.
         (np.ones((2, 3)), r"v\.pt holds (more than tensors|a ndarray)"),
@@ -192,19 +220,19 @@ def test_file_of_something_else_than_clip_features(tmp_path: Path, content: obje
 @pytest.mark.parametrize("store", [TorchFeatureStore, NumpyFeatureStore])
 @pytest.mark.parametrize("keep", [0, 5, 400])
 def test_truncated_file_in_a_folder(tmp_path: Path, store: type[TorchFeatureStore], keep: int) -> None:
-    path = tmp_path / f"v{store.ending}"
-    if store.ending == ".pt":
+    path = tmp_path / f"v{store.endings[0]}"
+    if store is TorchFeatureStore:
         torch.save(torch.ones(50, 8), path)
     else:
         np.savez_compressed(path, np.random.default_rng(0).random((50, 8)))
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match=rf"v\{store.ending} is truncated or is not a"):
+    with pytest.raises(ValueError, match=rf"v\{store.endings[0]} is truncated or is not a"):
         store(tmp_path)["v"]
 
 
 def test_archive_of_several_arrays(tmp_path: Path) -> None:
     np.savez(tmp_path / "v.npz", a=np.ones((2, 3)), b=np.ones((2, 3)))
-    with pytest.raises(ValueError, match=r"v\.npz holds the arrays a, b; expected one, or one called 'features'"):
+    with pytest.raises(ValueError, match=r"v\.npz holds the arrays a, b; expected one, or one called 'features' or 'last_"):
         NumpyFeatureStore(tmp_path)["v"]
 
 

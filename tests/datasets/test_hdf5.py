@@ -1,6 +1,8 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 import multiprocessing
+import os
 import pickle
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,14 +74,21 @@ def test_pickled_copy_reads_for_itself(write_hdf5: Callable[..., str]) -> None:
     assert copy.read("v").tolist() == [1, 2]
 
 
-def test_child_process_opens_the_file_anew(write_hdf5: Callable[..., str]) -> None:
-    file = HDF5File(write_hdf5(v=np.arange(1000.0)), "feature file")
-    file.read("v")
-    inherited = file._handle
+def open_handles(path: Path) -> int:
+    """How many descriptors of this process are of the file."""
+    return sum(os.path.realpath(link) == str(path) for link in Path("/proc/self/fd").iterdir())
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counting open files needs /proc")
+def test_no_handle_is_shared_across_a_fork(write_hdf5: Callable[..., str]) -> None:
+    path = write_hdf5(v=np.arange(1000.0))
+    files = [HDF5File(path, "feature file") for _ in range(2)]
+    assert [file.read("v")[-1] for file in files] == [999, 999]
+    assert open_handles(Path(path)) == 1  # HDF5 has one descriptor for both
 
     def child(results: multiprocessing.SimpleQueue) -> None:
-        value = file.read("v")[-1].item()
-        results.put((value, file._handle is inherited, bool(inherited)))
+        inherited = open_handles(Path(path))
+        results.put((inherited, files[1].read("v")[-1].item(), open_handles(Path(path))))
 
     context = multiprocessing.get_context("fork")
     results = context.SimpleQueue()
@@ -89,6 +98,42 @@ def test_child_process_opens_the_file_anew(write_hdf5: Callable[..., str]) -> No
     answers = [results.get() for _ in processes]
     for process in processes:
         process.join()
-    assert answers == [(999.0, False, False)] * 2
-    assert file._handle is inherited
-    assert file.read("v")[-1] == 999
+    assert answers == [(0, 999.0, 1)] * 2
+    assert files[0].read("v")[-1] == 999
+
+
+def test_fork_waits_for_the_reads_of_other_threads(write_hdf5: Callable[..., str]) -> None:
+    file = HDF5File(write_hdf5(**{f"v{i}": np.full(100, i) for i in range(50)}), "feature file")
+    values: list[float] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            values.extend(file.read(f"v{i}")[0] - i for i in range(50))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(20):
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if file.read("v7")[0] == 7 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    stop.set()
+    reader.join()
+    assert len(values) >= 50
+    assert not any(values)
+
+
+def test_closed_file_opens_again(write_hdf5: Callable[..., str]) -> None:
+    file = HDF5File(write_hdf5(v=[1.0], w=[2.0]), "feature file")
+    assert list(file) == ["v", "w"]
+    file.close()
+    file.close()
+    assert file.read("w") == 2
+
+
+def test_broken_link(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file["v"] = h5py.SoftLink("/gone")
+    with pytest.raises(OSError, match=r"a\.hdf5: v cannot be read"):
+        HDF5File(tmp_path / "a.hdf5", "feature file").read("v")

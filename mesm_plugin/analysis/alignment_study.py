@@ -89,9 +89,7 @@ class AlignmentStudy:
         ValueError: There is no query, or the two models' queries differ.
     """
 
-    def __init__(
-        self, features: Iterable[QueryFeatures], without_mlm: Iterable[QueryFeatures] | None = None
-    ) -> None:
+    def __init__(self, features: Iterable[QueryFeatures], without_mlm: Iterable[QueryFeatures] | None = None) -> None:
         self.features = list(features)
         others = None if without_mlm is None else list(without_mlm)
         if not self.features:

@@ -92,7 +92,12 @@ def query_features(
 
 
 def _of_query(
-    output: GrounderOutput, inputs: dict[str, torch.Tensor], row: int, sample: GroundingDataSample, place: int, aligner: MESMAligner
+    output: GrounderOutput,
+    inputs: dict[str, torch.Tensor],
+    row: int,
+    sample: GroundingDataSample,
+    place: int,
+    aligner: MESMAligner,
 ) -> QueryFeatures:
     video = int(inputs["query_video"][row])
     inside = inputs["segment_mask"][row] & inputs["video_mask"][video]

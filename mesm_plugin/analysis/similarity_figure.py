@@ -13,12 +13,12 @@ from mesm_plugin.analysis.alignment_study import PAIRS, AlignmentStudy, Curve
 
 TEXT = "#1f2933"
 QUIET = "#7b8794"
-STYLES = dict(
-    zip(
-        (pair.key for pair in PAIRS),
-        (("#868e96", "o"), ("#f08c00", "s"), ("#3b5bdb", "D"), ("#2f9e62", "^")),
-        strict=True,
-    )
+# Colour, marker, width of the line and size of the marker of each line of Fig. 5; of equal ones the later is thinner.
+STYLES = (
+    ("#868e96", "o", 3.0, 7.0),
+    ("#f08c00", "s", 2.6, 6.5),
+    ("#3b5bdb", "D", 2.6, 6.5),
+    ("#2f9e62", "^", 1.3, 5.0),
 )
 
 
@@ -37,20 +37,22 @@ def draw_similarities(study: AlignmentStudy) -> Figure:
     figure = Figure(figsize=(7.6, 4.6), dpi=150, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.085, 0.125, 0.60, 0.70))
-    longest = 1
-    for number, curve in enumerate(study.curves, 1):
+    longest, highest = 1, 0.0
+    for curve in study.curves:
         mean, spread, _, chance = curve.over_queries()
         count = np.arange(1, len(mean) + 1)
         longest = max(longest, len(mean))
-        colour, marker = STYLES[curve.pair.key]
+        line = PAIRS.index(curve.pair)
+        colour, marker, width, size = STYLES[line]
+        low, high = np.clip(mean - spread, 0, 1), np.clip(mean + spread, 0, 1)
+        highest = max(highest, high.max(), chance.max())
         if len(study.features) > 1:
-            low, high = np.clip(mean - spread, 0, 1), np.clip(mean + spread, 0, 1)
-            axes.fill_between(count, low, high, color=colour, alpha=0.12, lw=0)
+            axes.fill_between(count, low, high, color=colour, alpha=0.10, lw=0)
         axes.plot(count, chance, color=colour, lw=0.9, ls=":", alpha=0.8)
-        label = f"{number}  {_symbols(curve)}"
-        axes.plot(count, mean, color=colour, lw=1.8, marker=marker, ms=4.5, mec="white", mew=0.6, label=label)
+        label = f"{line + 1}  {_symbols(curve)}"
+        axes.plot(count, mean, color=colour, lw=width, marker=marker, ms=size, mec="white", mew=0.7, label=label)
     axes.plot([], [], color=QUIET, lw=0.9, ls=":", label="random subspaces")
-    _style(axes, longest)
+    _style(axes, longest, highest)
     legend = axes.legend(
         loc="upper left", bbox_to_anchor=(1.02, 1.02), frameon=False, fontsize=9, labelspacing=0.9, handlelength=1.8
     )
@@ -60,9 +62,9 @@ def draw_similarities(study: AlignmentStudy) -> Figure:
     return figure
 
 
-def _style(axes: Any, longest: int) -> None:
-    axes.set_xlim(0.7, longest + 0.3)
-    axes.set_ylim(0, 1.02)
+def _style(axes: Any, longest: int, highest: float) -> None:
+    axes.set_xlim(0.75, longest + 0.25)
+    axes.set_ylim(0, min(1.15 * highest, 1.03))
     step = max(1, round(longest / 12))
     axes.set_xticks(range(1, longest + 1, step))
     axes.spines[["top", "right"]].set_visible(False)
@@ -82,9 +84,7 @@ def _head(figure: Figure, study: AlignmentStudy) -> None:
     else:
         lines = [f"Mean over {len(study.features)} queries"]
         below = "bands: one standard deviation; at large i only long sentences count"
-    figure.text(
-        0.085, 0.965, "\n".join(lines), fontsize=10.5, color=TEXT, va="top", weight="bold", parse_math=False
-    )
+    figure.text(0.085, 0.965, "\n".join(lines), fontsize=10.5, color=TEXT, va="top", weight="bold", parse_math=False)
     offset = 0.05 * len(lines)
     figure.text(0.085, 0.96 - offset, below, fontsize=8, color=QUIET, va="top", parse_math=False)
 

@@ -111,8 +111,8 @@ def _write(args: argparse.Namespace, study: "AlignmentStudy") -> None:
             unfinished.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         print(f"JSON: {args.json}")
     if args.plot is not None:
-        from mesm_plugin.engine.figure_file import save_figure
         from mesm_plugin.analysis.similarity_figure import draw_similarities
+        from mesm_plugin.engine.figure_file import save_figure
 
         save_figure(draw_similarities(study), args.plot)
         print(f"Plot: {args.plot}")

@@ -23,7 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="file that training wrote")
     what = parser.add_argument_group("what to look for", "a video and sentences of your own, or an annotated query")
-    what.add_argument(
+    video = what.add_mutually_exclusive_group(required=True)
+    video.add_argument(
+        "--query",
+        metavar="QID",
+        help="a query of the config's data set, which video, features, sentence and true moments are taken from",
+    )
+    video.add_argument(
         "--features",
         metavar="FILE",
         nargs="+",
@@ -42,11 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         action="append",
         help="true moment in seconds, for the plot; if repeated, one for each sentence in turn",
-    )
-    what.add_argument(
-        "--query",
-        metavar="QID",
-        help="a query of the config's data set, which video, features, sentence and true moments are taken from",
     )
     what.add_argument("--split", choices=("train", "val", "test"), help="of the data set, with --query (default test)")
     add_compare_arguments(parser)
@@ -95,18 +96,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    own = ("features", "video", "duration", "sentence", "moment")
+    own = ("video", "duration", "sentence", "moment")
     if args.query is not None:
         given = [name for name in own if getattr(args, name) is not None]
         if given:
             raise ValueError(f"--{given[0]} does not go with --query, which takes it from the data set of the config")
     elif args.split is not None:
         raise ValueError("--split is the split of --query, which is not given")
-    elif not args.features or not args.sentence:
-        missing = "--features" if not args.features else "--sentence"
-        raise ValueError(
-            f"{missing} is missing: give --features and --sentence, or --query with a query of the config's data set"
-        )
+    elif not args.sentence:
+        raise ValueError("--sentence is missing, which says what to look for in the video of --features")
     if args.top < 1:
         raise ValueError(f"--top is {args.top}, expected at least 1")
     if args.frames and args.plot is None:

@@ -15,6 +15,7 @@ COMMANDS = {
     "test": "score a checkpoint on the test split",
     "predict": "find the moments that sentences describe in a video",
     "analyze": "measure what a trained model makes of text and video",
+    "browse": "show what a data set's annotations hold",
     "matrix": "train every grounder with every aligner",
     "submission": "pack predictions for the evaluation server of QVHighlights",
 }

@@ -90,6 +90,7 @@ class PublishedDataset:
     Attributes:
         name: One of `DATASET_NAMES`.
         title: As the paper writes it.
+        root: Folder of all data sets.
         folder: Where the annotation files are, or should be.
         splits: Name of each split -> its files, as arguments of the data set's class.
         vocabularies: Published counts of words or tokens, whether they exist or not -> how many of the most frequent
@@ -100,7 +101,8 @@ class PublishedDataset:
         self.name = name
         self._published = _PUBLISHED[name]
         self.title = self._published.title
-        self.folder = _find_folder(name, Path(root))
+        self.root = Path(root)
+        self.folder = _find_folder(name, self.root)
         self.splits = {
             split: {argument: str(self.folder / file) for argument, file in files.items()}
             for split, files in self._published.files.items()

@@ -1,0 +1,37 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from mesm_plugin.datasets.feature_coverage import feature_coverage, open_features
+
+VIDEOS = [{"vid": vid, "duration": 10.0} for vid in ("a", "b", "c", "d")]
+
+
+def test_hdf5_file(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "clips.hdf5", "w") as file:
+        file["a"] = np.ones((10, 3))
+        file["b"] = np.full((10, 3), np.nan)
+        file["c"] = np.ones((12, 3))
+    found = feature_coverage(VIDEOS, open_features(tmp_path / "clips.hdf5"))
+    assert found["missing"] == ["d"]
+    assert list(found["unreadable"]) == ["b"]
+    assert "clips.hdf5, video b" in found["unreadable"]["b"]
+    assert found["clips"] == {"min": 10, "median": 11, "mean": 11, "max": 12}
+    assert found["clips_a_second"] == {"min": 1, "median": 1.1, "mean": 1.1, "max": 1.2}
+
+
+def test_folder(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", features=np.ones((5, 2)))
+    (tmp_path / "b.npz").write_bytes(b"PK broken")
+    found = feature_coverage(VIDEOS, open_features(tmp_path))
+    assert (found["missing"], list(found["unreadable"]), found["clips"]["max"]) == (["c", "d"], ["b"], 5)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="features not found: .*gone is neither a file nor a folder"):
+        open_features(tmp_path / "gone")
+    with pytest.raises(ValueError, match=r"has no \.npz or \.pt files, expected one a video"):
+        open_features(tmp_path)

@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mesm_plugin.cli.config_arguments import add_config_options, checked_config
+
 if TYPE_CHECKING:
-    from mesm_plugin.datasets.opened_splits import OpenedSplits
-    from mesm_plugin.datasets.statistics import Videos
+    from mesm_plugin.browsing.opened_splits import OpenedSplits
+    from mesm_plugin.browsing.statistics import Videos
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", metavar="DIR", help="folder of all data sets (default: the environment variable MESM_DATA, or data)"
     )
+    add_config_options(parser)
     parser.add_argument("--split", metavar="S", nargs="+", action="extend", help="show these only (default: all)")
     parser.add_argument("--glove", metavar="FILE", help="word vectors: show which words have none")
     parser.add_argument(
@@ -49,9 +52,9 @@ def run(args: argparse.Namespace) -> int:
     """
     from mmengine.logging import MMLogger
 
-    from mesm_plugin.cli.dataset_table import dataset_table
-    from mesm_plugin.datasets.dataset_record import CountedVocabulary, describe
-    from mesm_plugin.datasets.feature_coverage import open_features
+    from mesm_plugin.browsing.dataset_record import CountedVocabulary, describe
+    from mesm_plugin.browsing.dataset_table import dataset_table
+    from mesm_plugin.browsing.feature_coverage import open_features
 
     # The readers log what the table says.
     MMLogger.get_current_instance().setLevel("WARNING")
@@ -74,8 +77,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         _write_json(record, args.json)
     if args.plot is not None:
+        from mesm_plugin.browsing.dataset_figure import draw_dataset
         from mesm_plugin.engine.figure_file import save_figure
-        from mesm_plugin.visualization.dataset_figure import draw_dataset
 
         save_figure(draw_dataset(opened.title, splits), args.plot)
         print(f"Plot: {args.plot}", file=sys.stderr if args.json == "-" else sys.stdout)
@@ -85,13 +88,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _open(args: argparse.Namespace) -> "OpenedSplits":
     """The published data set of that name, or else the config."""
-    from mesm_plugin.cli.config_arguments import checked_config
+    from mesm_plugin.browsing.opened_splits import open_config, open_published
     from mesm_plugin.datasets.dataset_names import published_dataset
     from mesm_plugin.engine.config_loading import find_config
-    from mesm_plugin.datasets.opened_splits import open_config, open_published
 
     try:
-        return open_published(published_dataset(args.dataset, args.data))
+        published = published_dataset(args.dataset, args.data)
     except ValueError as unknown:
         try:
             find_config(args.dataset)
@@ -100,7 +102,11 @@ def _open(args: argparse.Namespace) -> "OpenedSplits":
             raise ValueError(f"{unknown}; nor is it a config" + (near and f", {near}{names}")) from error
         if args.data is not None:
             raise ValueError("--data goes with the name of a data set; for a config set MESM_DATA=DIR") from None
-    config = checked_config(argparse.Namespace(config=args.dataset, cfg_options=[]))
+    else:
+        if args.cfg_options:
+            raise ValueError(f"--cfg-options changes a config, but {args.dataset} is the name of a data set")
+        return open_published(published)
+    config = checked_config(argparse.Namespace(config=args.dataset, cfg_options=args.cfg_options))
     return open_config(args.dataset, config.to_dict())
 
 
@@ -137,7 +143,7 @@ def _read(opened: "OpenedSplits", names: list[str]) -> "tuple[dict[str, Videos],
 
 
 def _words_with_vector(file: str, splits: "dict[str, Videos]") -> set[str]:
-    from mesm_plugin.datasets.statistics import count_words
+    from mesm_plugin.browsing.statistics import count_words
     from mesm_plugin.datasets.text import GloVeText
 
     return set(GloVeText(file).find({word for videos in splits.values() for word in count_words(videos)}))

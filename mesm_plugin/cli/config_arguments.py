@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds CONFIG and `--cfg-options`."""
     parser.add_argument("config", metavar="CONFIG", help="path of a config, or the name of a shipped one")
+    add_config_options(parser)
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Adds `--cfg-options`."""
     parser.add_argument(
         "--cfg-options",
         metavar="KEY=VALUE",

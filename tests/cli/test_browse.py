@@ -116,6 +116,7 @@ def test_files_of_a_config_are_shown_apart(command, data, monkeypatch):
         (["taco"], "there is no data set 'taco'; did you mean tacos?; nor is it a config"),
         (["nothing"], "no data set 'nothing'; expected one of charades, charades_cg, charades_cd, tacos, qvhighlights"),
         (["mesm_synthetic", "--data", "x"], "--data goes with the name of a data set; for a config set MESM_DATA=DIR"),
+        (["tacos", "--cfg-options", "a=1"], "--cfg-options changes a config, but tacos is the name of a data set"),
         (["tacos", "--split", "dev"], "--split dev: TACoS has the splits train, val, test"),
         (["tacos", "--features", "gone.hdf5"], "features not found: gone.hdf5 is neither a file nor a folder"),
         (["tacos", "--vocabulary", "gone.txt"], "vocabulary file not found: gone.txt"),

@@ -4,6 +4,7 @@
 from pathlib import Path
 from typing import Any
 
+from mesm_plugin.browsing.statistics import Videos, distribution
 from mesm_plugin.datasets.feature_store import (
     FeatureStore,
     FolderFeatureStore,
@@ -11,7 +12,6 @@ from mesm_plugin.datasets.feature_store import (
     NumpyFeatureStore,
     TorchFeatureStore,
 )
-from mesm_plugin.datasets.statistics import Videos, distribution
 
 
 def open_features(path: Path) -> FeatureStore:

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mesm_plugin.visualization.dataset_figure import draw_dataset
+from mesm_plugin.browsing.dataset_figure import draw_dataset
 
 
 def _video(number: int, **labels: Any) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mesm_plugin.datasets.feature_coverage import feature_coverage
+from mesm_plugin.browsing.feature_coverage import feature_coverage
+from mesm_plugin.browsing.opened_splits import OpenedSplits
+from mesm_plugin.browsing.statistics import Videos, count_words, outside_share, shared_videos, split_statistics
 from mesm_plugin.datasets.feature_store import FeatureStore
 from mesm_plugin.datasets.files import read_lines
-from mesm_plugin.datasets.opened_splits import OpenedSplits
-from mesm_plugin.datasets.statistics import Videos, count_words, outside_share, shared_videos, split_statistics
 from mesm_plugin.datasets.text.vocabulary import Vocabulary
 
 

@@ -15,7 +15,7 @@ def dataset_table(record: Mapping[str, Any]) -> str:
     """A column per split and a row per number, then what splits share and what features lack.
 
     Args:
-        record: As `mesm_plugin.datasets.dataset_record.describe` makes it.
+        record: As `mesm_plugin.browsing.dataset_record.describe` makes it.
     """
     lines = [f"{record['dataset']}, annotations: {record['annotations']}", f"Of distributions: {_ORDER}", ""]
     splits = record["splits"]

@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 import pytest
 
-from mesm_plugin.datasets.feature_coverage import feature_coverage, open_features
+from mesm_plugin.browsing.feature_coverage import feature_coverage, open_features
 
 VIDEOS = [{"vid": vid, "duration": 10.0} for vid in ("a", "b", "c", "d")]
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mesm_plugin.datasets.statistics import Videos, count_words, moment_times
+from mesm_plugin.browsing.statistics import Videos, count_words, moment_times
 from mesm_plugin.datasets.text.words import STOP_WORDS, split_words
 
 COLUMNS = 4

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from mesm_plugin.datasets.dataset_names import published_dataset
-from mesm_plugin.datasets.statistics import (
+from mesm_plugin.browsing.statistics import (
     count_words,
     moment_times,
     outside_share,
     shared_videos,
     split_statistics,
 )
+from mesm_plugin.datasets.dataset_names import published_dataset
 
 
 def _video(vid: str, duration: float, *queries: dict[str, Any], source: str | None = None) -> dict[str, Any]:

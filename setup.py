@@ -44,6 +44,7 @@ setup(
         "h5py>=3.8",
         "matplotlib>=3.7",
         "ninja>=1.10",
+        "rich>=12",
     ],
     extras_require={"triton": [TRITON], "test": TEST},
     entry_points={"console_scripts": ["mesm = mesm_plugin.cli.main:main"]},

@@ -15,6 +15,7 @@ COMMANDS = {
     "test": "score a checkpoint on the test split",
     "predict": "find the moments that sentences describe in a video",
     "analyze": "measure what a trained model makes of text and video",
+    "convert-features": "pack features of one file a video or query into one HDF5 file",
     "browse": "show what a data set's annotations hold",
     "matrix": "train every grounder with every aligner",
     "submission": "pack predictions for the evaluation server of QVHighlights",

@@ -151,7 +151,7 @@ def _chosen(names: Sequence[str], key: str | None) -> str | None:
 
 
 def _unclear(path: Path, what: str, names: Sequence[str], key: str | None) -> str:
-    held = ", ".join(map(str, names)) or "none"
+    held = ", ".join(map(str, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "") or "none"
     if key is not None:
         return f"{path} has no key {key!r}; it holds the {what} {held}"
     return f"{path} holds the {what} {held}; expected one, or one called {' or '.join(map(repr, USUAL_KEYS))}"

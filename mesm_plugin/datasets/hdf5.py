@@ -74,6 +74,14 @@ class HDF5File:
         with _lock:
             return key in self._open()
 
+    def group(self, key: str) -> list[str] | None:
+        """Names in the group of `key`; None if it is a data set."""
+        import h5py
+
+        with _lock:
+            file = self._open()
+            return list(file[key]) if file.get(key, getclass=True) is h5py.Group else None
+
     def where(self, key: str) -> str:
         """The place of a video's data set, for messages."""
         return f"{self.path}, video {key}"

@@ -232,7 +232,7 @@ def test_truncated_file_in_a_folder(tmp_path: Path, store: type[TorchFeatureStor
 
 def test_archive_of_several_arrays(tmp_path: Path) -> None:
     np.savez(tmp_path / "v.npz", a=np.ones((2, 3)), b=np.ones((2, 3)))
-    with pytest.raises(ValueError, match=r"v\.npz holds the arrays a, b; expected one, or one called 'features' or 'last_"):
+    with pytest.raises(ValueError, match=r"v\.npz holds the arrays a, b; expected one, or one called 'features'"):
         NumpyFeatureStore(tmp_path)["v"]
 
 

@@ -88,11 +88,12 @@ MODELS = SharedRegistry(root.MODELS, ["mesm_plugin.models", "mesm_plugin.models.
 METRICS = SharedRegistry(root.METRICS, ["mesm_plugin.evaluation"])
 HOOKS = SharedRegistry(root.HOOKS, ["mesm_plugin.engine.hooks"])
 
+LOOPS = SharedRegistry(root.LOOPS, ["mesm_plugin.engine.resumable_train_loop"])
+
 # Nothing of ours is registered in these; MMEngine warns where a default scope lacks a node.
 EVALUATOR = SharedRegistry(root.EVALUATOR)
 INFERENCERS = SharedRegistry(root.INFERENCERS)
 LOG_PROCESSORS = SharedRegistry(root.LOG_PROCESSORS)
-LOOPS = SharedRegistry(root.LOOPS)
 MODEL_WRAPPERS = SharedRegistry(root.MODEL_WRAPPERS)
 OPTIMIZERS = SharedRegistry(root.OPTIMIZERS)
 OPTIM_WRAPPERS = SharedRegistry(root.OPTIM_WRAPPERS)
@@ -106,8 +107,12 @@ VISBACKENDS = SharedRegistry(root.VISBACKENDS)
 VISUALIZERS = SharedRegistry(root.VISUALIZERS)
 WEIGHT_INITIALIZERS = SharedRegistry(root.WEIGHT_INITIALIZERS)
 
+HOOKS.defer("AtomicCheckpointHook", "mesm_plugin.engine.hooks.atomic_checkpoint_hook")
 HOOKS.defer("CheckpointGuardHook", "mesm_plugin.engine.hooks.checkpoint_guard_hook")
+HOOKS.defer("InterruptionHook", "mesm_plugin.engine.hooks.interruption_hook")
 HOOKS.defer("PredictionPlotHook", "mesm_plugin.engine.hooks.prediction_plot_hook")
+HOOKS.defer("RandomStateHook", "mesm_plugin.engine.hooks.random_state_hook")
+LOOPS.defer("ResumableTrainLoop", "mesm_plugin.engine.resumable_train_loop")
 MODELS.defer("CGDETR", "mesm_plugin.models.grounders.cg_detr")
 MODELS.defer("DETRGrounder", "mesm_plugin.models.grounders.detr_grounder")
 MODELS.defer("EaTR", "mesm_plugin.models.grounders.eatr")

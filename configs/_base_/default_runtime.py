@@ -3,8 +3,8 @@ default_scope = "mesm_plugin"
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=20),
     # The best checkpoint is chosen by mAP, as in the released code.
-    checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=1, save_best="mAP", rule="greater"),
+    checkpoint=dict(type="AtomicCheckpointHook", interval=1, max_keep_ckpts=1, save_best="mAP", rule="greater"),
 )
-custom_hooks = [dict(type="PredictionPlotHook")]
+custom_hooks = [dict(type="PredictionPlotHook"), dict(type="RandomStateHook"), dict(type="InterruptionHook")]
 randomness = dict(seed=2019)
 log_level = "INFO"

@@ -3,6 +3,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -43,14 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name; those of the process if None.
 
     Returns:
-        0, or 2 after bad input, which is told in one message without a traceback, or 130 after Ctrl-C.
+        0, or 2 after bad input, which is told in one message without a traceback, or 128 and the number of the signal
+        that stopped it: 130 after Ctrl-C.
     """
     args = build_parser().parse_args(argv)
     try:
         return args.run(args)
-    except KeyboardInterrupt:
-        print("\nmesm: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interruption:
+        print(f"\nmesm: {interruption.args[0] if interruption.args else 'interrupted'}", file=sys.stderr)
+        return 128 + getattr(interruption, "signal", signal.SIGINT)
     except Exception as error:
         message = readable(error)
         if message is None or args.debug or os.environ.get("MESM_DEBUG"):

@@ -54,6 +54,23 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
+def latest_checkpoint(work_dir: str | Path) -> Path | None:
+    """The checkpoint in a work directory that training goes on from; None if there is none.
+
+    It is the one that the file `last_checkpoint` names, also where the directory was moved, or without it the one that
+    was written last.
+    """
+    folder = Path(work_dir)
+    try:
+        named = folder / Path((folder / "last_checkpoint").read_text(encoding="utf-8").strip()).name
+    except OSError:
+        named = folder
+    if named.is_file():
+        return named
+    found = [path for path in folder.glob("*.pth") if re.fullmatch(r"(epoch|iter)_\d+|interrupted", path.stem)]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
 def weights_of(checkpoint: Mapping[str, Any], file: str | Path) -> dict[str, Tensor]:
     """The weights by name, from a checkpoint of MMEngine or from a bare state dict.
 

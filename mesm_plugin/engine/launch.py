@@ -11,9 +11,9 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, is_distributed
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
-from mesm_plugin.engine.checkpoint import check_fit, read_checkpoint
+from mesm_plugin.engine.checkpoint import check_fit, latest_checkpoint, read_checkpoint
 from mesm_plugin.engine.config_loading import ConfigError
 from mesm_plugin.engine.hooks import PredictionPlotHook, ResumedBestHook
 from mesm_plugin.engine.safe_load import allow_checkpoint_classes
@@ -119,8 +119,11 @@ def _checkpoint_to_resume(config: Config) -> tuple[dict[str, Any], str] | None:
     """What the checkpoint that training will go on from holds, and its file."""
     if not config.get("resume"):
         return None
-    path = config.get("load_from") or find_latest_checkpoint(config.work_dir)
-    return None if path is None else (read_checkpoint(path), path)
+    path = config.get("load_from") or latest_checkpoint(config.work_dir)
+    if path is None:
+        return None
+    config.load_from = str(path)
+    return read_checkpoint(path), config.load_from
 
 
 def _bare(model: Any) -> torch.nn.Module:

@@ -1,6 +1,6 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """What every layer may use."""
 
-from mesm_plugin.utils.atomic_file import atomic_file
+from mesm_plugin.utils.atomic_file import atomic_file, remove_unfinished
 
-__all__ = ["atomic_file"]
+__all__ = ["atomic_file", "remove_unfinished"]

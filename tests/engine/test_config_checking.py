@@ -61,7 +61,7 @@ def problem_of(option):
             "optim_wrapper: OptimWrapper has no argument 'clip_gard'; did you mean 'clip_grad'?",
         ),
         ("optim_wrapper.optimizer.lrr=1", "optim_wrapper.optimizer: AdamW has no argument 'lrr'; did you mean 'lr'?"),
-        ("train_cfg.max_epoch=1", "train_cfg: EpochBasedTrainLoop has no argument 'max_epoch'; did you mean"),
+        ("train_cfg.max_epoch=1", "train_cfg: ResumableTrainLoop has no argument 'max_epoch'; did you mean"),
         ("default_hooks.logger.intervall=1", "default_hooks.logger: LoggerHook has no argument 'intervall'; did you"),
         ("custom_hooks.0.video=1", "custom_hooks.0: PredictionPlotHook has no argument 'video'; did you mean 'videos'"),
         ("randomness.sede=1", "randomness: set_randomness has no argument 'sede'; did you mean 'seed'?"),

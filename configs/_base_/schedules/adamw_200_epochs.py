@@ -1,6 +1,6 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 # The authors' settings. Their step decay at epoch 400 never fires within 200 epochs, so there is no schedule here.
-train_cfg = dict(by_epoch=True, max_epochs=200, val_interval=1)
+train_cfg = dict(type="ResumableTrainLoop", max_epochs=200, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(

@@ -1,8 +1,18 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Hooks of MMEngine's runner."""
 
+from mesm_plugin.engine.hooks.atomic_checkpoint_hook import AtomicCheckpointHook
 from mesm_plugin.engine.hooks.checkpoint_guard_hook import CheckpointGuardHook
+from mesm_plugin.engine.hooks.interruption_hook import InterruptionHook
 from mesm_plugin.engine.hooks.prediction_plot_hook import PredictionPlotHook
+from mesm_plugin.engine.hooks.random_state_hook import RandomStateHook
 from mesm_plugin.engine.hooks.resumed_best_hook import ResumedBestHook
 
-__all__ = ["CheckpointGuardHook", "PredictionPlotHook", "ResumedBestHook"]
+__all__ = [
+    "AtomicCheckpointHook",
+    "CheckpointGuardHook",
+    "InterruptionHook",
+    "PredictionPlotHook",
+    "RandomStateHook",
+    "ResumedBestHook",
+]

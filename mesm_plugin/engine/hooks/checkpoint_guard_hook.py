@@ -5,9 +5,9 @@ from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
-from mesm_plugin.engine.checkpoint import check_fit
+from mesm_plugin.engine.checkpoint import check_fit, latest_checkpoint
 from mesm_plugin.engine.safe_load import allow_checkpoint_classes
 from mesm_plugin.registry import HOOKS
 
@@ -32,4 +32,4 @@ class CheckpointGuardHook(Hook):
             CheckpointError: The checkpoint was trained for another model.
         """
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        check_fit(model, checkpoint, runner._load_from or find_latest_checkpoint(runner.work_dir))
+        check_fit(model, checkpoint, runner._load_from or latest_checkpoint(runner.work_dir))

@@ -3,8 +3,8 @@
 
 python -m tests.engine.kill_trial --kills 50
 
-Each process is killed with SIGKILL: half of them after a random time, half of them as soon as it writes a checkpoint. The
-next goes on with `--resume`. All losses and the last weights have to be the same, bit for bit.
+Each process is killed with SIGKILL: half of them after a random time, half of them as soon as it writes a checkpoint.
+The next goes on with `--resume`. All losses and the last weights have to be the same, bit for bit.
 """
 
 import argparse

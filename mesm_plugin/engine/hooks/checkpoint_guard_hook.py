@@ -32,4 +32,4 @@ class CheckpointGuardHook(Hook):
             CheckpointError: The checkpoint was trained for another model.
         """
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        check_fit(model, checkpoint, runner._load_from or latest_checkpoint(runner.work_dir))
+        check_fit(model, checkpoint, runner._load_from or latest_checkpoint(runner.work_dir) or runner.work_dir)

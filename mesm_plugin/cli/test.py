@@ -2,33 +2,68 @@
 """`mesm test`."""
 
 import argparse
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mesm_plugin.cli.config_arguments import add_config_arguments, add_run_arguments, run_config
+
+if TYPE_CHECKING:
+    from mesm_plugin.engine.launch import Result
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command to `parser`."""
     add_config_arguments(parser)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="file that training wrote")
-    parser.add_argument("--out", metavar="FILE.jsonl", help="write the predictions as a submission, one line a query")
+    parser.add_argument(
+        "--out",
+        metavar="FILE.jsonl",
+        help="where to write the predictions, one line a query, and FILE_metrics.json beside it (default: "
+        "submission.jsonl in the work directory)",
+    )
     add_run_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the scores of a checkpoint on the test split."""
+    """Prints the scores of a checkpoint on the test split, and writes them and the predictions."""
+    from mmengine.dist import is_main_process
+
     from mesm_plugin.cli.score_table import print_result
     from mesm_plugin.engine.config_loading import ConfigError
     from mesm_plugin.engine.launch import test
 
     config = run_config(args)
-    if args.out is not None:
-        evaluator = config.get("test_evaluator")
-        metrics = evaluator if isinstance(evaluator, list) else [evaluator]
-        metric = next((node for node in metrics if node and node.get("type") == "MomentRetrievalMetric"), None)
-        if metric is None:
-            raise ConfigError(f"{config.filename}: --out needs a MomentRetrievalMetric as test_evaluator")
-        metric.output_file = args.out
-    print_result(test(config, args.checkpoint))
-    if args.out is not None:
-        print(f"Submission: {args.out}")
+    submission = Path(args.out or Path(config.work_dir) / "submission.jsonl")
+    evaluator = config.get("test_evaluator")
+    metrics = evaluator if isinstance(evaluator, list) else [evaluator]
+    metric = next((node for node in metrics if node and node.get("type") == "MomentRetrievalMetric"), None)
+    if metric is not None:
+        metric["output_file"] = str(submission)
+    elif args.out is not None:
+        raise ConfigError(f"{config.filename}: --out needs a MomentRetrievalMetric as test_evaluator")
+    result = test(config, args.checkpoint)
+    print_result(result)
+    if is_main_process():
+        if metric is not None:
+            print(f"Submission: {submission}")
+        file = submission.with_name(f"{submission.stem}_metrics.json")
+        _write_metrics(result, str(config.filename), file)
+        print(f"Metrics: {file}")
     return 0
+
+
+def _write_metrics(result: "Result", config: str, path: Path) -> None:
+    from mesm_plugin.utils import atomic_file
+
+    scores = {name: float(value) for name, value in result.metrics.items()}
+    content = {
+        "config": config,
+        "checkpoint": str(result.checkpoint),
+        "split": result.split,
+        "data": result.data,
+        "metrics": {name: value if math.isfinite(value) else None for name, value in scores.items()},
+    }
+    with atomic_file(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -46,7 +46,11 @@ def test_scores_are_those_of_the_best_checkpoint(trained, command, small, tmp_pa
     assert (output.code, output.err) == (0, "")
     assert output.scores == trained.output.scores
     assert f"of {trained.best}:" in output.out
-    assert output.out.endswith(f"Submission: {submission}\n")
+    metrics = submission.with_name("submission_metrics.json")
+    assert output.out.endswith(f"Submission: {submission}\nMetrics: {metrics}\n")
+    written = json.loads(metrics.read_text())
+    assert written["checkpoint"] == str(trained.best)
+    assert {name: round(written["metrics"][name], 1) for name in output.scores} == output.scores
     records = [json.loads(line) for line in submission.read_text().splitlines()]
     assert [record["qid"] for record in records] == list(range(len(records)))
     assert records[0]["vid"] == "synthetic_test_00000"

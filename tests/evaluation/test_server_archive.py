@@ -44,7 +44,7 @@ def test_command(write, tmp_path, capsys):
     [
         ({}, "expected a JSON object with a 'qid'"),
         ([], "expected a JSON object with a 'qid'"),
-        ({**RECORD, "qid": 1}, r"'qid' 1 is also in .*val\.jsonl:1; expected one line a query, and two splits"),
+        ({**RECORD, "qid": 2}, "'qid' 2 is also in line 1"),
         ({"qid": 3}, r"'pred_relevant_windows' is no list of \[start, end, score\]"),
         ({**RECORD, "qid": 3, "pred_relevant_windows": [[1, 2]]}, "'pred_relevant_windows' is no list"),
         (
@@ -61,11 +61,24 @@ def test_bad_lines(write, tmp_path, record, problem):
     assert not (tmp_path / "x.zip").exists()
 
 
+@pytest.mark.parametrize(
+    ("record", "problem"),
+    [
+        (RECORD, r"'qid' 1 is also in .*val\.jsonl; expected two splits"),
+        ({"qid": 3, "pred_relevant_windows": []}, "qid 3 has no 'pred_saliency_scores', which the server scores"),
+    ],
+)
+def test_other_splits(write, tmp_path, record, problem):
+    with pytest.raises(ValueError, match=rf"test\.jsonl: {problem}"):
+        write_server_archive(write("val.jsonl", RECORD), write("test.jsonl", record), tmp_path / "x.zip")
+    assert not (tmp_path / "x.zip").exists()
+
+
 def test_bad_files(write, tmp_path):
     val = write("val.jsonl", RECORD)
-    with pytest.raises(FileNotFoundError, match=r"submission of the test split not found: .*gone\.jsonl; `mesm test"):
+    with pytest.raises(FileNotFoundError, match=r"submission .*gone\.jsonl does not exist; `mesm test"):
         write_server_archive(val, tmp_path / "gone.jsonl", tmp_path / "x.zip")
-    with pytest.raises(ValueError, match=r"empty\.jsonl is empty, expected a line a query of the test split"):
+    with pytest.raises(ValueError, match=r"empty\.jsonl is empty, expected a line a query"):
         write_server_archive(val, write("empty.jsonl"), tmp_path / "x.zip")
     (tmp_path / "cut.jsonl").write_text('{"qid": 2, "pre')
     with pytest.raises(ValueError, match=r"cut\.jsonl:1: not a line of JSON .*; is the file complete\?"):

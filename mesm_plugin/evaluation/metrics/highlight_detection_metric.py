@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from mesm_plugin.evaluation.functional.highlight_detection import evaluate_highlight_detection
+from mesm_plugin.evaluation.scores import highlight_scores
 from mesm_plugin.evaluation.submission import rounded
 from mesm_plugin.registry import METRICS
 
@@ -63,13 +63,7 @@ class HighlightDetectionMetric(BaseMetric):
             print_log(message, logger="current", level=logging.WARNING)
             return {}
         predictions = [record for entry in results for record in entry["predictions"]]
-        scores = evaluate_highlight_detection(predictions, ground_truth, clip_length=self.clip_length)
-        names = {"HL-mAP": "mAP", "HL-Hit1": "HIT@1"}
-        return {
-            f"{group.removeprefix('HL-min-')}/{names[key]}": value
-            for group, values in scores.items()
-            for key, value in values.items()
-        }
+        return highlight_scores(predictions, ground_truth, self.clip_length)
 
 
 def _entry_of(sample: dict) -> dict[str, list[dict]]:

@@ -13,8 +13,8 @@ from mesm_plugin.evaluation.functional.moment_retrieval import (
     LENGTH_RANGES,
     checked_length_ranges,
     checked_thresholds,
-    evaluate_moment_retrieval,
 )
+from mesm_plugin.evaluation.scores import moment_scores
 from mesm_plugin.evaluation.submission import rounded, write_submission
 from mesm_plugin.registry import METRICS
 
@@ -98,7 +98,7 @@ class MomentRetrievalMetric(BaseMetric):
         return metrics
 
     def _score(self, predictions: list[dict], ground_truth: list[dict], prefix: str) -> dict[str, float]:
-        scores = evaluate_moment_retrieval(
+        scores = moment_scores(
             predictions,
             ground_truth,
             r1_thresholds=self.r1_thresholds,
@@ -106,11 +106,7 @@ class MomentRetrievalMetric(BaseMetric):
             map_thresholds=self.map_thresholds,
             length_ranges=self.length_ranges,
         )
-        metrics: dict[str, float] = {}
-        for name in ("full", *self.length_ranges):
-            if name in scores:
-                metrics.update(_flat(prefix if name == "full" else f"{prefix}{name}/", scores[name]))
-        return metrics
+        return {prefix + name: value for name, value in scores.items()}
 
     def _entry_of(self, sample: dict) -> dict[str, Any]:
         """Turns one data sample, as the evaluator hands it over, into the records of its queries."""
@@ -149,14 +145,3 @@ def _per_query(sample: dict, key: str) -> list | None:
     if values is not None and len(values) != len(sample["qids"]):
         raise ValueError(f"video {sample['vid']!r} has {len(values)} {key} for {len(sample['qids'])} queries")
     return values
-
-
-def _flat(prefix: str, scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Names the scores of one length range as the metric reports them."""
-    names = {"miou": "mIoU", "average": "mAP"}
-    kinds = {"MR-R1": "R1", "MR-R5": "R5", "MR-mAP": "mAP"}
-    return {
-        prefix + names.get(key, f"{kinds[kind]}@{key}"): value
-        for kind, values in scores.items()
-        for key, value in values.items()
-    }

@@ -1,0 +1,53 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""`mesm score`."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command to `parser`."""
+    parser.add_argument("submission", metavar="SUBMISSION", help="predictions as JSON Lines, of any code base")
+    parser.add_argument(
+        "annotations",
+        metavar="ANNOTATIONS",
+        nargs="+",
+        help="published annotation file of the split (.jsonl, .json or .txt); several are scored apart",
+    )
+    parser.add_argument("--durations", metavar="FILE", help="of Charades-STA's videos (default: the .csv beside it)")
+    for name, default in (("r1", (0.1, 0.3, 0.5, 0.7)), ("r5", (0.5, 0.7)), ("map", (0.5, 0.75))):
+        title = {"r1": "R1", "r5": "R5", "map": "mAP"}[name]
+        shown = " ".join(map(str, default))
+        parser.add_argument(
+            f"--{name}", metavar="IOU", type=float, nargs="*", default=default, help=f"for {title} (default {shown})"
+        )
+    parser.add_argument("--json", metavar="FILE", help="write the scores as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the scores of a submission."""
+    from mesm_plugin.apis.ground_truth import read_ground_truth
+    from mesm_plugin.cli.score_table import score_table
+    from mesm_plugin.evaluation.scores import score_submission
+    from mesm_plugin.evaluation.submission import read_submission
+    from mesm_plugin.utils import atomic_file
+
+    ground_truth = {file: read_ground_truth(file, args.durations) for file in args.annotations}
+    names = [Path(file).stem for file in ground_truth]
+    if len(set(names)) < len(args.annotations):
+        raise ValueError(f"annotation files of the same name: {', '.join(map(str, args.annotations))}")
+    thresholds = {"r1_thresholds": args.r1, "r5_thresholds": args.r5, "map_thresholds": args.map}
+    by_name = dict(zip(names, ground_truth.values(), strict=True))
+    scores, notice = score_submission(read_submission(args.submission), by_name, **thresholds)
+    if notice:
+        print(notice)
+    for name, values in scores.items():
+        print(f"\nScores of {args.submission} on {name} ({len(by_name[name])} queries):\n{score_table(values)}")
+    if args.json is not None:
+        content: Any = scores if len(scores) > 1 else next(iter(scores.values()))
+        with atomic_file(args.json) as unfinished:
+            unfinished.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        print(f"JSON: {args.json}")
+    return 0

@@ -72,9 +72,9 @@ def _rows(sample: GroundingDataSample, index: int, top: int) -> list[tuple[str, 
 
 def _draw_head(figure: Figure, sample: GroundingDataSample, index: int, top: float, line: float) -> None:
     sentence = textwrap.shorten(sample.sentences[index], 90, placeholder=" ...")
-    figure.text(LEFT, top, f"“{sentence}”", fontsize=10.5, color=TEXT, va="top", weight="bold")
+    figure.text(LEFT, top, f"“{sentence}”", fontsize=10.5, color=TEXT, va="top", weight="bold", parse_math=False)
     video = f"video {sample.vid}, {sample.duration:.1f} s"
-    figure.text(LEFT, top - line, video, fontsize=8, color=QUIET, va="top")
+    figure.text(LEFT, top - line, video, fontsize=8, color=QUIET, va="top", parse_math=False)
 
 
 def _draw_saliency(curve: Any, strip: Any, sample: GroundingDataSample, index: int) -> None:

@@ -108,7 +108,7 @@ def test_another_aligner(command, small, tmp_path):
     from mmengine.registry import MODELS, DefaultScope
 
     config = read_config("mesm_synthetic", small)
-    config.model.aligner = dict(type="CrossAttentionAligner")
+    config.model.aligner = {"type": "CrossAttentionAligner"}
     config.dump(tmp_path / "qd_detr.py")
     with DefaultScope.overwrite_default_scope(config.default_scope):
         torch.save({"state_dict": MODELS.build(config.model).state_dict()}, tmp_path / "qd_detr.pth")

@@ -29,7 +29,7 @@ def other(trained, small, tmp_path_factory):
     folder = tmp_path_factory.mktemp("other")
     config = read_config("mesm_synthetic", small)
     config.merge_from_dict({"model.video_dims": 12, "test_dataloader.dataset.feature_dim": 10})
-    config.model.aligner = dict(type="CrossAttentionAligner")
+    config.model.aligner = {"type": "CrossAttentionAligner"}
     config.dump(folder / "qd_detr.py")
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(config.default_scope):

@@ -94,7 +94,8 @@ def test_no_text_collides_or_leaves_the_picture(moments, sentence):
     boxes = [text.get_window_extent().shrunk(0.98, 0.8) for text in texts]
     width, height = figure.canvas.get_width_height()
     for text, box in zip(texts, boxes, strict=True):
-        assert box.x0 >= 0 and box.x1 <= width and box.y0 >= 0 and box.y1 <= height, text.get_text()
+        inside = box.x0 >= 0 and box.x1 <= width and box.y0 >= 0 and box.y1 <= height
+        assert inside, text.get_text()
     overlaps = [
         (one.get_text(), other.get_text())
         for i, (one, box) in enumerate(zip(texts, boxes, strict=True))

@@ -82,6 +82,11 @@ def test_long_sentence_is_shortened(sample):
     assert len(texts_of(draw_timelines([sample]))[0]) <= 92
 
 
+def test_dollars_are_no_formula(sample):
+    sample.set_metainfo({"sentences": ["it costs $5 and $\\6", "short"]})
+    draw_timelines([sample]).canvas.draw()
+
+
 def test_nothing_to_draw():
     with pytest.raises(ValueError, match="there is no query to draw"):
         draw_timelines([])

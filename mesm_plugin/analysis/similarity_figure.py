@@ -13,6 +13,7 @@ from mesm_plugin.analysis.alignment_study import PAIRS, AlignmentStudy, Curve
 
 TEXT = "#1f2933"
 QUIET = "#7b8794"
+FEW = 0.1
 # Colour, marker, width of the line and size of the marker of each line of Fig. 5; of equal ones the later is thinner.
 STYLES = (
     ("#868e96", "o", 3.0, 7.0),
@@ -25,7 +26,8 @@ STYLES = (
 def draw_similarities(study: AlignmentStudy) -> Figure:
     """Draws one line a pair of features: similarity over the number of singular vectors of the text.
 
-    Over several queries, a line is the mean and its band one standard deviation to both sides. Dotted in the same
+    Over several queries, a line is the mean and its band one standard deviation to both sides; it ends where less than a
+    tenth of the queries have so many singular vectors. Dotted in the same
     colour is what random subspaces of the same sizes have on average.
 
     Args:
@@ -39,7 +41,10 @@ def draw_similarities(study: AlignmentStudy) -> Figure:
     axes = figure.add_axes((0.085, 0.125, 0.60, 0.70))
     longest, highest = 1, 0.0
     for curve in study.curves:
-        mean, spread, _, chance = curve.over_queries()
+        mean, spread, number, chance = curve.over_queries()
+        # The mean of a few long sentences is not the one of all.
+        drawn = number >= FEW * len(study.features)
+        mean, spread, chance = mean[drawn], spread[drawn], chance[drawn]
         count = np.arange(1, len(mean) + 1)
         longest = max(longest, len(mean))
         line = PAIRS.index(curve.pair)
@@ -83,7 +88,7 @@ def _head(figure: Figure, study: AlignmentStudy) -> None:
         below = f"query {query.qid} of video {query.vid}, a segment of {len(query.segment)} clips"
     else:
         lines = [f"Mean over {len(study.features)} queries"]
-        below = "bands: one standard deviation; at large i only long sentences count"
+        below = "bands: one standard deviation; lines end where under a tenth of the sentences have so many singular vectors"
     figure.text(0.085, 0.965, "\n".join(lines), fontsize=10.5, color=TEXT, va="top", weight="bold", parse_math=False)
     offset = 0.05 * len(lines)
     figure.text(0.085, 0.96 - offset, below, fontsize=8, color=QUIET, va="top", parse_math=False)

@@ -83,3 +83,10 @@ def test_figure(queries):
     assert [len(line.get_xdata()) for line in solid] == [2, 2, 3]
     assert np.allclose(solid[0].get_ydata(), 0)
     assert len(axes.collections) == (3 if queries > 1 else 0)
+
+
+def test_lines_end_where_few_sentences_are_as_long():
+    study = AlignmentStudy([query([0], [1], number) for number in range(19)] + [query([0, 1, 2], [3], 19)])
+    (axes,) = draw_similarities(study).axes
+    solid = [line for line in axes.lines if line.get_linestyle() == "-"]
+    assert [len(line.get_xdata()) for line in solid] == [1, 1, 2]

@@ -121,7 +121,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     videos = TRAIN_VIDEOS + TEST_VIDEOS
     counts = write_annotations(root / "charades" / "annotations")
-    for name, dims in (("vgg", 4096), ("clip_image", 512), ("slowfast", 2304)):
+    for name, dims in (("vgg", 4096), ("i3d", 1024), ("clip_image", 512), ("slowfast", 2304)):
         write_features(root / "charades" / f"{name}.hdf5", dims, videos)
     rng = np.random.default_rng(2)
     for split, count in counts.items():
@@ -183,7 +183,8 @@ def test_config_trains_and_predicts(file: Path, load: Callable[[Path], Config]) 
 @pytest.mark.parametrize("file", RUNS, ids=lambda file: file.stem)
 def test_classes_of_words_fit_the_model(file: Path, load: Callable[[Path], Config]) -> None:
     config = load(file)
-    if config.model.get("aligner", {}).get("type") != "MESMAligner":
+    aligner = config.model.get("aligner", {})
+    if aligner.get("type") != "MESMAligner" or aligner.get("frame_word", {}) is None:
         pytest.skip("the aligner restores no words")
     with DefaultScope.overwrite_default_scope("mesm_plugin"):
         text = Runner.build_dataloader(config.train_dataloader, seed=0).dataset.text

@@ -1,0 +1,4 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+# Table 5: without FW-MESM.
+_base_ = "../mesm_charades_clip_slowfast_paper_protocol.py"
+model = dict(aligner=dict(frame_word=None))

@@ -26,9 +26,9 @@ STYLES = (
 def draw_similarities(study: AlignmentStudy) -> Figure:
     """Draws one line a pair of features: similarity over the number of singular vectors of the text.
 
-    Over several queries, a line is the mean and its band one standard deviation to both sides; it ends where less than a
-    tenth of the queries have so many singular vectors. Dotted in the same
-    colour is what random subspaces of the same sizes have on average.
+    Over several queries, a line is the mean and its band one standard deviation to both sides; it ends where fewer
+    than a tenth of the queries have so many singular vectors. Dotted in the same colour is what random subspaces of the
+    same sizes have on average.
 
     Args:
         study: Of one or more queries.
@@ -88,7 +88,7 @@ def _head(figure: Figure, study: AlignmentStudy) -> None:
         below = f"query {query.qid} of video {query.vid}, a segment of {len(query.segment)} clips"
     else:
         lines = [f"Mean over {len(study.features)} queries"]
-        below = "bands: one standard deviation; lines end where under a tenth of the sentences have so many singular vectors"
+        below = "bands: one standard deviation; lines end where under a tenth of the texts have so many vectors"
     figure.text(0.085, 0.965, "\n".join(lines), fontsize=10.5, color=TEXT, va="top", weight="bold", parse_math=False)
     offset = 0.05 * len(lines)
     figure.text(0.085, 0.96 - offset, below, fontsize=8, color=QUIET, va="top", parse_math=False)

@@ -2,6 +2,7 @@
 """`mesm predict`."""
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -66,19 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the moments of each sentence, and writes them as JSON and as a picture."""
-    from mesm_plugin.apis import GroundingInferencer
-
     _check(args)
-    split = args.split or "test"
     first = ComparedModel(args.config, args.checkpoint, args.features, args.cfg_options)
     models = [first, *(args.compare or ())]
     labels = _labels(args.label, models)
-    predictions: Predictions = {}
-    for model, label in zip(models, labels, strict=True):
-        config = checked_config(argparse.Namespace(config=model.config, cfg_options=model.cfg_options))
-        inferencer = GroundingInferencer(config, model.checkpoint, args.device, split)
-        earlier = next(iter(predictions.values()), None)
-        predictions[label] = _predict(args, inferencer, model.features or args.features, earlier)
+    # What is logged meanwhile is no part of the JSON.
+    with contextlib.redirect_stdout(sys.stderr) if args.json == "-" else contextlib.nullcontext():
+        predictions = _predictions(args, models, labels)
     _set_true_moments(args, predictions)
     for sample in predictions.values():
         sample.pred_moments = [moments[: args.top] for moments in sample.pred_moments]
@@ -134,6 +129,18 @@ def _labels(given: list[str] | None, models: list[ComparedModel]) -> list[str]:
     if len(set(names)) == len(names):
         return names
     return [f"{number}: {Path(model.checkpoint).stem}" for number, model in enumerate(models, 1)]
+
+
+def _predictions(args: argparse.Namespace, models: list[ComparedModel], labels: list[str]) -> "Predictions":
+    from mesm_plugin.apis import GroundingInferencer
+
+    predictions: Predictions = {}
+    for model, label in zip(models, labels, strict=True):
+        config = checked_config(argparse.Namespace(config=model.config, cfg_options=model.cfg_options))
+        inferencer = GroundingInferencer(config, model.checkpoint, args.device, args.split or "test")
+        earlier = next(iter(predictions.values()), None)
+        predictions[label] = _predict(args, inferencer, model.features or args.features, earlier)
+    return predictions
 
 
 def _predict(

@@ -1,6 +1,7 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Picture of the moments that several models predict for a query, below the frames (MESM, Fig. 4)."""
 
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -196,11 +197,20 @@ def _style(axes: Any, duration: float) -> None:
     axes.xaxis.set_major_formatter("{x:g} s")
 
 
+def _wrapped(label: str) -> str:
+    """A label in at most two lines, which may break behind underscores too."""
+    spaced = re.sub(r"_(?=\w)", "_ ", label)
+    return textwrap.fill(spaced, LABEL_LETTERS, max_lines=2, placeholder="...").replace("_ ", "_")
+
+
 def _draw_row(axes: Any, row: _Row, begin: float, duration: float, beside: float) -> None:
     middle = begin + _row_height(row) / 2
-    label = textwrap.fill(row.label, LABEL_LETTERS, max_lines=2, placeholder="...")
-    style = {"va": "center", "parse_math": False, "clip_on": False, "zorder": 3}
-    axes.text(-beside, middle, label, ha="right", fontsize=9, color=row.colour, weight="bold", linespacing=1.0, **style)
+    style = {"va": "center", "parse_math": False, "linespacing": 1.0, "clip_on": False, "zorder": 3}
+    label = axes.text(
+        -beside, middle, _wrapped(row.label), ha="right", fontsize=9, color=row.colour, weight="bold", **style
+    )
+    width = label.get_window_extent().width / DOTS_PER_INCH
+    label.set_fontsize(9 * min(1.0, (LEFT - GAP) / width))
     axes.text(duration + 1.1 * beside, middle, row.note, ha="left", fontsize=8, color=QUIET, **style)
     for number, lane in enumerate(row.lanes):
         y = begin + GAP / 2 + LANE_HEIGHT * (number + 0.5)

@@ -111,6 +111,16 @@ def test_annotated_query_is_predicted_as_in_testing(predict, last, other, datase
     assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_log_is_no_part_of_json(predict, monkeypatch):
+    from mesm_plugin.datasets import SyntheticDataset
+
+    load = SyntheticDataset.load_data_list
+    monkeypatch.setattr(SyntheticDataset, "load_data_list", lambda self: print("noise") or load(self))
+    output = predict("--query", "0", "--json", "-")
+    assert json.loads(output.out)["video"] == "synthetic_test_00000"
+    assert "noise" in output.err
+
+
 def test_query_of_another_split(predict):
     output = predict("--query", "0", "--split", "val")
     assert output.out.startswith("video synthetic_val_00000")

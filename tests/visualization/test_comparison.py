@@ -87,7 +87,7 @@ def test_bars_can_be_seen_and_stay_in_the_video(moment):
 def test_no_text_collides_or_leaves_the_picture(moments, sentence):
     figure = draw_comparison(
         [make_sample(moments, moments, sentence), make_sample([(0.0, 20.0)], moments, sentence)],
-        ["a model with a very long name indeed", "QD-DETR"],
+        ["mesm_charades_simulated_with_more", "WWWWWWWWWWWWWWWW"],
     )
     figure.canvas.draw()
     texts = [text for text in (*figure.texts, *figure.axes[1].texts) if text.get_text()]

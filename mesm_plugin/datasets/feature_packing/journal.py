@@ -149,4 +149,5 @@ class ArrayJournal:
                 count = os.pwrite(file, rest, offset)
                 rest, offset = rest[count:], offset + count
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.folder / name)) from error
+            reason = f"{error.strerror}; what is finished is kept, run the same command again"
+            raise OSError(error.errno, reason, str(self.folder / name)) from error

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mesm_plugin.datasets.arrays import checked_sequence
+from mesm_plugin.datasets.feature_packing.disk_file import DiskFile
 from mesm_plugin.datasets.feature_packing.journal import ArrayJournal
 from mesm_plugin.datasets.feature_packing.sources import Entry
 from mesm_plugin.utils import atomic_file
@@ -320,7 +321,7 @@ def _write(
     # Among the parts, so that a run after one that was killed while writing replaces it.
     unfinished = parts / "output.tmp"
     try:
-        with h5py.File(unfinished, "w") as file:
+        with open(unfinished, "w+b", buffering=0) as raw, h5py.File(target := DiskFile(raw), "w") as file:
             for entry in sorted(entries, key=lambda entry: entry.id):
                 array, info = journal.read(entry.id), journal.records[entry.id].info
                 data = file.create_dataset(entry.id, data=array)
@@ -330,18 +331,19 @@ def _write(
                 packed.dtypes[str(array.dtype)] += 1
                 if "change" in info:
                     packed.change = max(packed.change or 0.0, info["change"])
+                target.check()
             versions = {"mesm_plugin": __version__, "h5py": h5py.__version__, "numpy": np.__version__}
             created = datetime.now(timezone.utc).isoformat(timespec="seconds")
             size = {"count": len(entries), "channels": packed.channels}
             file.attrs.update(provenance | size | {"created": created, "versions": json.dumps(versions)})
-        with open(unfinished, "rb") as written:
-            os.fsync(written.fileno())
+            file.close()
+            target.check()
+            os.fsync(raw.fileno())
         os.replace(unfinished, output)
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         unfinished.unlink(missing_ok=True)
-        raise OSError(
-            f"{output} cannot be written ({error}); what is finished is kept in {parts}, run the same command again"
-        ) from error
+        reason = f"{error.strerror or error}; what is finished is kept in {parts}, run the same command again"
+        raise OSError(error.errno, reason, str(output)) from error
 
 
 def _list_left_out(output: Path, packed: Packed) -> None:

@@ -106,7 +106,8 @@ class AlignmentStudy:
             missing = [name for name in (pair.text, pair.segment) if getattr(source[0], name) is None]
             if missing:
                 part = "SS-MESM" if missing[0] == "enhanced_words" else "FW-MESM"
-                self.left_out[pair.key] = f"the model has no {part}"
+                model = "model that was trained without masked words" if pair.of_other else "model"
+                self.left_out[pair.key] = f"the {model} has no {part}"
                 continue
             self.curves.append(_curve(pair, source))
 

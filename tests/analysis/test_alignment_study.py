@@ -49,6 +49,8 @@ def test_what_is_missing_is_left_out_and_said():
         KEYS[1]: "no model that was trained without masked words was given",
         KEYS[3]: "the model has no SS-MESM",
     }
+    study = AlignmentStudy([query([0], [1])], [query([0], [1], enhanced_segment=None)])
+    assert study.left_out == {KEYS[1]: "the model that was trained without masked words has no FW-MESM"}
     study = AlignmentStudy([query([0], [1], enhanced_segment=None)])
     assert [curve.pair.key for curve in study.curves] == [KEYS[0]]
     assert study.left_out[KEYS[2]] == study.left_out[KEYS[3]] == "the model has no FW-MESM"

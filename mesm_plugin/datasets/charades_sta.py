@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from mmengine.logging import print_log
 
-from mesm_plugin.datasets.files import read_json, read_lines, require_file
+from mesm_plugin.datasets.files import read_json, read_lines, require_file, shown
 from mesm_plugin.datasets.grounding_dataset import GroundingDataset
 from mesm_plugin.datasets.holdout import Holdout
 from mesm_plugin.datasets.moment_repair import MomentRepair
@@ -93,20 +93,24 @@ class CharadesSTADataset(GroundingDataset):
         path = require_file(self.duration_file, "duration file")
         durations = {}
         for where, vid, length in _json_lengths(path) if path.suffix == ".json" else _csv_lengths(path):
-            durations[vid] = _seconds(length)
-            if not durations[vid] > 0:
-                raise ValueError(f"{where}: the length of video {vid} is {length!r}, expected seconds > 0")
+            seconds = _seconds(length)
+            if not seconds > 0:
+                raise ValueError(f"{where}: the length of video {vid} is {shown(length)}, expected seconds > 0")
+            if durations.setdefault(vid, seconds) != seconds:
+                raise ValueError(f"{where}: the length of video {vid} is {length}, but {durations[vid]:g} above")
         return durations
 
     @staticmethod
     def _parse(line: str, where: str) -> tuple[str, float, float, str]:
         head, separator, sentence = line.partition("##")
         fields = head.split()
-        if not separator or len(fields) != 3:
-            raise ValueError(f"{where}: {line.rstrip()!r} is not of the form 'vid start end##sentence'")
+        if not separator or len(fields) != 3 or "##" in sentence:
+            raise ValueError(f"{where}: {shown(line.rstrip())} is not of the form 'vid start end##sentence'")
         vid, start, end = fields[0], _seconds(fields[1]), _seconds(fields[2])
         if not (start >= 0 and end >= 0):
-            raise ValueError(f"{where}: the moment is {fields[1]} to {fields[2]}, expected two numbers of seconds >= 0")
+            raise ValueError(
+                f"{where}: the moment is {fields[1][:40]} to {fields[2][:40]}, expected two numbers of seconds >= 0"
+            )
         if start == end:
             raise ValueError(
                 f"{where}: the moment {fields[1]} to {fields[2]} has length zero; correct or delete the line"
@@ -117,10 +121,15 @@ class CharadesSTADataset(GroundingDataset):
 def _csv_lengths(path: Path) -> Iterator[tuple[str, str, str]]:
     """Place, video and length of each row."""
     rows = csv.DictReader(read_lines(path))
-    if not {"id", "length"} <= set(rows.fieldnames or ()):
-        raise ValueError(f"{path}:1: the columns are {rows.fieldnames}, expected 'id' and 'length' among them")
-    for row in rows:
-        yield f"{path}:{rows.line_num}", row["id"], row["length"]
+    try:
+        if not {"id", "length"} <= set(rows.fieldnames or ()):
+            raise ValueError(
+                f"{path}:1: the columns are {shown(rows.fieldnames)}, expected 'id' and 'length' among them"
+            )
+        for row in rows:
+            yield f"{path}:{rows.line_num}", row["id"], row["length"]
+    except csv.Error as error:
+        raise ValueError(f"{path}:{rows.line_num + 1}: not a line of CSV ({error})") from error
 
 
 def _json_lengths(path: Path) -> Iterator[tuple[str, str, Any]]:
@@ -134,8 +143,11 @@ def _json_lengths(path: Path) -> Iterator[tuple[str, str, Any]]:
 
 def _seconds(text: Any) -> float:
     """A finite number, or NaN for anything else."""
+    # Python reads "1_000" and True as numbers.
+    if isinstance(text, bool) or (isinstance(text, str) and "_" in text):
+        return math.nan
     try:
         value = float(text or "nan")
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
     return value if math.isfinite(value) else math.nan

@@ -1,6 +1,7 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Files that the user has to provide."""
 
+import codecs
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ def require_file(file: str | Path, content: str) -> Path:
     path = Path(file)
     if path.is_file():
         return path
+    if path.is_dir():
+        raise FileNotFoundError(f"{content} not found: {path} is a folder, expected a file")
     folder = path.absolute().parent
     problem = "which does not exist" if not folder.is_dir() else "which has no file of that name"
     raise FileNotFoundError(
@@ -27,8 +30,14 @@ def require_file(file: str | Path, content: str) -> Path:
     )
 
 
+def shown(value: Any) -> str:
+    """A wrong value for a message, cut to 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 text file, with their line ends.
+    """The lines of a UTF-8 text file, with their line ends; a byte order mark is left out.
 
     Raises:
         ValueError: A line is not UTF-8; the message names file and line.
@@ -36,7 +45,7 @@ def read_lines(path: Path) -> Iterator[str]:
     with open(path, "rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                yield line.decode("utf-8")
+                yield (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).decode("utf-8")
             except UnicodeDecodeError as error:
                 raise ValueError(f"{path}:{number}: not UTF-8 text ({error}); convert the file") from error
 
@@ -45,11 +54,11 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """The values of a JSON Lines file, one a line, with the number of the line from 1.
 
     Raises:
-        ValueError: A line is not UTF-8, or not JSON; the message names file and line.
+        ValueError: A line is not UTF-8, not JSON, or has an object with a key twice; the message names file and line.
     """
     for number, line in enumerate(read_lines(path), 1):
         try:
-            yield number, json.loads(line)
+            yield number, _parse_json(line, f"{path}:{number}")
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}:{number}: not a line of JSON ({error}); is the file complete?") from error
 
@@ -61,16 +70,36 @@ def read_json(path: Path) -> Any:
         ValueError: The file is not UTF-8, not JSON, or has an object with a key twice; the message names file and line,
             or the key.
     """
+    try:
+        return _parse_json("".join(read_lines(path)), str(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{error.lineno}: not JSON ({error}); is the file complete?") from error
 
+
+def _parse_json(text: str, where: str) -> Any:
     def of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
         if len(value) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
-            raise ValueError(f"{path}: the key {twice!r} occurs twice in an object; rename or merge its entries")
+            raise ValueError(f"{where}: the key {twice!r} occurs twice in an object; rename or merge its entries")
         return value
 
+    def of_digits(digits: str) -> int:
+        try:
+            return int(digits)
+        except ValueError as error:
+            # Python limits the digits of a number that it converts.
+            raise ValueError(f"{where}: a number has {len(digits)} digits, expected fewer") from error
+
     try:
-        return json.loads("".join(read_lines(path)), object_pairs_hook=of_pairs)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{error.lineno}: not JSON ({error}); is the file complete?") from error
+        value = json.loads(text, object_pairs_hook=of_pairs, parse_int=of_digits)
+    except RecursionError as error:
+        raise ValueError(f"{where}: lists or objects are nested too deeply; it is no file of annotations") from error
+    # Half of an escaped pair is JSON, but no text, and would fail wherever it is encoded.
+    if "\\ud" in text.lower():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{where}: a text has half of a character ({error}); correct it") from error
+    return value

@@ -2,10 +2,12 @@
 """A line of QVHighlights' annotation files, checked."""
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mesm_plugin.datasets.files import shown
 from mesm_plugin.datasets.text.words import split_words
 
 ANNOTATORS, HIGHEST_GRADE = 3, 4
@@ -53,9 +55,8 @@ def parse_record(record: Any, where: str, clip_length: float) -> QVHighlightsRec
 
     def require(fits: bool, key: str, expected: str) -> None:
         if not fits:
-            shown = repr(record.get(key))
-            shown = shown if len(shown) <= 80 else shown[:77] + "..."
-            raise ValueError(f"{where}: {key!r} is {shown if key in record else 'missing'}, expected {expected}")
+            found = shown(record[key]) if key in record else "missing"
+            raise ValueError(f"{where}: {key!r} is {found}, expected {expected}")
 
     if not isinstance(record, dict):
         raise ValueError(f"{where}: expected a JSON object with a query, got {type(record).__name__}")
@@ -67,7 +68,12 @@ def parse_record(record: Any, where: str, clip_length: float) -> QVHighlightsRec
     require(fits, "duration", f"seconds, at least {clip_length:g}, which is one clip")
     source, *cut = vid.rsplit("_", 2) if isinstance(vid, str) else ("",)
     start = _seconds(cut[0]) if len(cut) == 2 else math.nan
-    require(bool(source) and start >= 0, "vid", "the form 'source_start_end', such as 'RoripwjYFp8_360.0_510.0'")
+    end = _seconds(cut[1]) if len(cut) == 2 else math.nan
+    require(
+        bool(source) and 0 <= start < end < math.inf,
+        "vid",
+        "the form 'source_start_end', such as 'RoripwjYFp8_360.0_510.0'",
+    )
 
     if any(key in record for key in _LABELS):
         expected = f"a list of [start, end], 0 <= start < end <= {duration} seconds"
@@ -92,7 +98,7 @@ def _is_rows(rows: Any, columns: int, fits: Callable[[Any], bool]) -> bool:
 
 
 def _is_seconds(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
 
 
 def _seconds(text: str) -> float:

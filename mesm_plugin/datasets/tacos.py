@@ -1,6 +1,7 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """TACoS from its published files."""
 
+import math
 from typing import Any, ClassVar
 
 from mesm_plugin.datasets.json_dataset import JSONDataset
@@ -28,5 +29,10 @@ class TACoSDataset(JSONDataset):
 
     def read_extent(self, entry: VideoEntry) -> tuple[float, float]:
         """See `JSONDataset.read_extent`."""
-        fps = entry.positive("fps")
-        return entry.positive("num_frames") / fps, fps
+        fps, frames = entry.positive("fps"), entry.positive("num_frames")
+        duration = frames / fps
+        if not 0 < duration < math.inf:
+            raise ValueError(
+                f"{entry.where}: 'num_frames' is {frames} and 'fps' {fps}, expected a video of some seconds"
+            )
+        return duration, fps

@@ -4,6 +4,8 @@
 import sys
 from typing import Any, TypeGuard
 
+from mesm_plugin.datasets.files import shown
+
 
 class VideoEntry:
     """The annotations of a video, read with checks.
@@ -40,9 +42,9 @@ class VideoEntry:
         for number, (moment, text) in enumerate(zip(moments, texts, strict=True), 1):
             where = f"{self.where}, sentence {number}"
             if not isinstance(text, str):
-                raise ValueError(f"{where}: {text!r} in 'sentences' is no text")
+                raise ValueError(f"{where}: {shown(text)} in 'sentences' is no text")
             if not (isinstance(moment, list) and len(moment) == 2 and all(_is_number(x) and x >= 0 for x in moment)):
-                raise ValueError(f"{where}: {moment!r} in 'timestamps', expected [start, end], two numbers >= 0")
+                raise ValueError(f"{where}: {shown(moment)} in 'timestamps', expected [start, end], two numbers >= 0")
             start, end = moment
             if start == end:
                 raise ValueError(f"{where}: {moment!r} in 'timestamps' has length zero; correct or delete the sentence")
@@ -50,9 +52,8 @@ class VideoEntry:
         return queries
 
     def _misfit(self, key: str, expected: str) -> ValueError:
-        shown = repr(self.value.get(key))
-        shown = shown if len(shown) <= 80 else shown[:77] + "..."
-        return ValueError(f"{self.where}: {key!r} is {shown if key in self.value else 'missing'}, expected {expected}")
+        found = shown(self.value[key]) if key in self.value else "missing"
+        return ValueError(f"{self.where}: {key!r} is {found}, expected {expected}")
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

@@ -130,6 +130,8 @@ def test_strict_raises_instead(load: Callable[..., Any], number: int, problem: s
         ("AAAAA -1.0 2.0##negative", r"the moment is -1\.0 to 2\.0, expected two numbers of seconds >= 0"),
         ("AAAAA 1.0 nan##not a number", "the moment is 1.0 to nan, expected two numbers"),
         ("AAAAA inf inf##infinite", "the moment is inf to inf, expected two numbers"),
+        ("AAAAA 1_0 2.0##word", "the moment is 1_0 to 2.0, expected two numbers"),
+        ("AAAAA 1.0 2.0##two lines\rAAAAA 1.0 2.0##in one", "is not of the form 'vid start end##sentence'"),
         ("ZZZZZ 1.0 2.0##who", r"video ZZZZZ has no duration in .*Charades_v1_train\.csv"),
     ],
 )
@@ -145,6 +147,10 @@ def test_bad_lines(load: Callable[..., Any], line: str, problem: str, strict: bo
         ("id,length\nBBBBB,1.5\nAAAAA,long\n", r"csv:3: the length of video AAAAA is 'long', expected seconds > 0"),
         ("id,length\nAAAAA,nan\n", "the length of video AAAAA is 'nan', expected seconds > 0"),
         ("id,length\nAAAAA\n", "the length of video AAAAA is None, expected seconds > 0"),
+        ("id,length\nAAAAA,1_0\n", "the length of video AAAAA is '1_0', expected seconds > 0"),
+        ("id,length\nAAAAA,3\nBBBBB,1\nAAAAA,4\n", "csv:4: the length of video AAAAA is 4, but 3 above"),
+        ("id,length\rAAAAA,3\r", r"csv:1: not a line of CSV \(.*\)"),
+        ("id,length\nBBBBB,1\nAAAAA,3\r.5\n", r"csv:3: not a line of CSV \(.*\)"),
         ("vid,duration\nAAAAA,3\n", r"csv:1: the columns are \['vid', 'duration'\], expected 'id' and 'length'"),
         ("", "csv:1: the columns are None, expected 'id' and 'length' among them"),
     ],
@@ -164,6 +170,11 @@ def test_durations_in_json(write_text: Callable[[str, str], str], constant_featu
     assert duration('{"AAAAA": 30.5, "BBBBB": "12"}') == 30.5
     with pytest.raises(ValueError, match=r"durations\.json: the length of video BBBBB is \[1\], expected seconds > 0"):
         duration('{"AAAAA": 30.5, "BBBBB": [1]}')
+    for length in ("true", "1" + "0" * 400):
+        with pytest.raises(
+            ValueError, match=r"durations\.json: the length of video BBBBB is [\w.]+, expected seconds > 0"
+        ):
+            duration(f'{{"AAAAA": 30.5, "BBBBB": {length}}}')
     with pytest.raises(ValueError, match=r"durations\.json:2: not JSON .*is the file complete"):
         duration('{"AAAAA": 30.5,\n')
     with pytest.raises(

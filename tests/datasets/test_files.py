@@ -19,7 +19,7 @@ def test_missing_file_says_where_it_was_looked_for(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="word list not found"):
+    with pytest.raises(FileNotFoundError, match="word list not found: .* is a folder, expected a file"):
         require_file(tmp_path, "word list")
 
 
@@ -59,3 +59,32 @@ def test_bad_json(tmp_path: Path, content: bytes, problem: str) -> None:
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(ValueError, match=problem):
         read_json(tmp_path / "a.json")
+
+
+def test_a_byte_order_mark_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf{}\n[1]\n")
+    assert list(read_lines(tmp_path / "a.txt")) == ["{}\n", "[1]\n"]
+    assert list(read_json_lines(tmp_path / "a.txt")) == [(1, {}), (2, [1])]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"[" * 100_000, "lists or objects are nested too deeply"),
+        (b"9" * 5000, "a number has 5000 digits, expected fewer"),
+        (rb'{"sentence": "\ud83d"}', r"a text has half of a character \(.*surrogates not allowed\); correct it"),
+        (b'{"qid": 1, "qid": 2}', "the key 'qid' occurs twice in an object"),
+    ],
+)
+def test_json_that_is_no_data(tmp_path: Path, content: bytes, problem: str) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"a\.json: {problem}"):
+        read_json(tmp_path / "a.json")
+    (tmp_path / "a.jsonl").write_bytes(b"{}\n" + content)
+    with pytest.raises(ValueError, match=rf"a\.jsonl:2: {problem}"):
+        list(read_json_lines(tmp_path / "a.jsonl"))
+
+
+def test_pairs_of_escapes_are_text(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(rb'["\ud83d\ude00"]')
+    assert read_json(tmp_path / "a.json") == ["\U0001f600"]

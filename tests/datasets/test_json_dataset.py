@@ -207,6 +207,22 @@ def test_bad_frames(load: Load, key: str) -> None:
         load({"s1": {k: v for k, v in entry.items() if k != key}}, TACoSDataset)
 
 
+@pytest.mark.parametrize(("fps", "frames"), [(1e-300, 1e300), (1e300, 1e-300)])
+def test_a_duration_that_is_no_number_of_seconds(load: Load, fps: float, frames: float) -> None:
+    entry = {"timestamps": [[0, 5]], "sentences": ["a"], "fps": fps, "num_frames": frames}
+    with pytest.raises(
+        ValueError, match=r"video 's1': 'num_frames' is .* and 'fps' .*, expected a video of some seconds"
+    ):
+        load({"s1": entry}, TACoSDataset)
+
+
+def test_a_long_value_is_cut_in_the_message(load: Load) -> None:
+    with pytest.raises(ValueError) as error:
+        load({"a": {**OTHER, "timestamps": [list(range(10_000))]}})
+    assert "'timestamps', expected [start, end]" in str(error.value)
+    assert len(str(error.value)) < 400
+
+
 def test_nothing_left(load: Load) -> None:
     with pytest.raises(ValueError, match=r"CharadesCGDataset: no query is left of .*novel_word\.json"):
         load({"a": {**OTHER, "timestamps": [[11, 12]]}})

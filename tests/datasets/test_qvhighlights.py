@@ -129,6 +129,10 @@ def test_survives_pickling(load: Load) -> None:
         ("duration", float("nan"), "'duration' is nan, expected seconds"),
         ("vid", "name", "'vid' is 'name', expected the form 'source_start_end'"),
         ("vid", "name_a_b", "'vid' is 'name_a_b', expected the form"),
+        ("vid", "name_1_x", "'vid' is 'name_1_x', expected the form"),
+        ("vid", "name_10_5", "'vid' is 'name_10_5', expected the form"),
+        ("vid", "name_inf_5", "'vid' is 'name_inf_5', expected the form"),
+        ("duration", 10**400, r"'duration' is 10*\.\.\., expected seconds"),
         ("vid", None, "'vid' is None, expected the form"),
         ("relevant_windows", [], r"'relevant_windows' is \[\], expected a list of \[start, end\]"),
         (

@@ -77,8 +77,9 @@ def _read_image(file: Path) -> np.ndarray:
 
 
 def _from_video(file: Path, duration: float, rows: int, columns: int) -> list[np.ndarray]:
-    # FFmpeg's own complaints would stand between ours.
+    # OpenCV's and FFmpeg's own complaints would stand between ours.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     video = cv2.VideoCapture(str(file), cv2.CAP_FFMPEG)
     try:
         if not video.isOpened():
@@ -100,6 +101,7 @@ def _from_video(file: Path, duration: float, rows: int, columns: int) -> list[np
         return [_cut(_scaled(_frame(video, int(n), file, n / rate), rows), first.shape[1]) for n in numbers]
     finally:
         video.release()
+        cv2.utils.logging.setLogLevel(level)
 
 
 def _frame(video: cv2.VideoCapture, number: int, file: Path, second: float) -> np.ndarray:

@@ -91,7 +91,7 @@ class CharadesSTADataset(GroundingDataset):
 
     def _load_durations(self) -> dict[str, float]:
         path = require_file(self.duration_file, "duration file")
-        durations = {}
+        durations: dict[str, float] = {}
         for where, vid, length in _json_lengths(path) if path.suffix == ".json" else _csv_lengths(path):
             seconds = _seconds(length)
             if not seconds > 0:

@@ -96,14 +96,17 @@ def write_tacos(folder: Path) -> None:
     write_features(folder / "c3d.hdf5", 4096, [*TRAIN_VIDEOS, "VA0", "VA1", *TEST_VIDEOS])
 
 
-def write_charades_cg(folder: Path) -> None:
+CG_SPLITS = ("train", "test_trivial", "novel_composition", "novel_word")
+CD_SPLITS = ("charades_train", "charades_val", "charades_test_iid", "charades_test_ood")
+
+
+def write_division_of_charades(folder: Path, splits: tuple[str, ...], duration: str) -> None:
     (folder / "annotations").mkdir(parents=True)
     rng = np.random.default_rng(5)
-    splits = ("train", "test_trivial", "novel_composition", "novel_word")
     with h5py.File(folder / "clip_text.hdf5", "w") as words:
         for split in splits:
-            videos = TRAIN_VIDEOS if split == "train" else TEST_VIDEOS
-            write_json_split(folder / "annotations" / f"{split}.json", videos, duration=8.0)
+            videos = TRAIN_VIDEOS if split == splits[0] else TEST_VIDEOS
+            write_json_split(folder / "annotations" / f"{split}.json", videos, **{duration: 8.0})
             for number in range(1, 3 * len(videos) + 1):
                 words[f"{split}-{number}"] = rng.standard_normal((6, 512), dtype=np.float32)
                 words[f"{split}-{number}"].attrs["token_ids"] = [49406, *rng.integers(300, 325, 4), 49407]
@@ -132,7 +135,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_glove(root / "glove.6B.300d.txt")
     write_qvhighlights(root / "qvhighlights")
     write_tacos(root / "tacos")
-    write_charades_cg(root / "charades_cg")
+    write_division_of_charades(root / "charades_cg", CG_SPLITS, "duration")
+    write_division_of_charades(root / "charades_cd", CD_SPLITS, "video_duration")
     write_annotations(root / "simulated" / "annotations")
     write_features(root / "simulated" / "features.hdf5", 256, videos)
     write_glove(root / "simulated" / "glove.sim.txt")
@@ -255,6 +259,27 @@ def test_splits_of_charades_cg_are_scored_apart(load: Callable[[Path], Config]) 
             assert set(config.default_hooks.checkpoint.save_best) <= set(metrics)
             # The words are noise, so the splits have scores of their own.
             assert metrics["novel_word/mIoU"] != metrics["novel_composition/mIoU"]
+
+
+def test_charades_cd_is_chosen_on_its_validation_split_and_its_test_splits_scored_apart(
+    load: Callable[[Path], Config],
+) -> None:
+    config = load(CONFIGS / "mesm" / "mesm_charades_cd_clip_slowfast.py")
+    files = [config[f"{name}_dataloader"].dataset.ann_file for name in ("train", "val", "test")]
+    assert [Path(file).stem for file in [*files[:2], *files[2]]] == list(CD_SPLITS)
+    assert config.default_hooks.checkpoint.save_best == "mIoU"
+    cg = load(CONFIGS / "mesm" / "mesm_charades_cg_clip_slowfast.py")
+    assert (config.model, config.optim_wrapper, config.train_cfg) == (cg.model, cg.optim_wrapper, cg.train_cfg)
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope("mesm_plugin"):
+        model = MODELS.build(config.model).eval()
+        evaluator = Runner.build_evaluator(_Builder(model), config.test_evaluator)
+        loader = Runner.build_dataloader(config.test_dataloader, seed=0)
+        evaluator.dataset_meta = loader.dataset.metainfo
+        for batch in loader:
+            evaluator.process(model.val_step(batch))
+        metrics = evaluator.evaluate(len(loader.dataset))
+    assert list(dict.fromkeys(key.split("/")[0] for key in metrics)) == list(CD_SPLITS[2:])
 
 
 def test_tacos_is_chosen_on_its_validation_split(load: Callable[[Path], Config]) -> None:

@@ -122,10 +122,14 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _needed(args: argparse.Namespace) -> "Needed | None":
+    from mmengine.logging import MMLogger
+
     from mesm_plugin.datasets.feature_packing import read_needed
 
     if args.dataset is None and not args.annotations:
         return None
+    # The readers log how many queries they read and repaired, which says nothing of features.
+    MMLogger.get_current_instance().setLevel("WARNING")
     return read_needed(args.dataset, args.data, args.split, args.annotations)
 
 

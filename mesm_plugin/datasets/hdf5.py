@@ -5,6 +5,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,23 +64,22 @@ class HDF5File:
         return self._handle
 
     def __len__(self) -> int:
-        with _lock:
-            return len(self._open())
+        with self._reading("its list of data sets") as file:
+            return len(file)
 
     def __iter__(self) -> Iterator[str]:
-        with _lock:
-            return iter(list(self._open()))
+        with self._reading("its list of data sets") as file:
+            return iter(list(file))
 
     def __contains__(self, key: str) -> bool:
-        with _lock:
-            return key in self._open()
+        with self._reading(key) as file:
+            return key in file
 
     def group(self, key: str) -> list[str] | None:
         """Names in the group of `key`; None if it is a data set."""
         import h5py
 
-        with _lock:
-            file = self._open()
+        with self._reading(key) as file:
             return list(file[key]) if file.get(key, getclass=True) is h5py.Group else None
 
     def where(self, key: str) -> str:
@@ -88,25 +88,38 @@ class HDF5File:
 
     def read(self, key: str) -> np.ndarray:
         """The data set of `key`, which has to be in the file."""
-        return self._data_set(key, lambda data: data[()])
+        with self._reading(key) as file:
+            return self._data_set(file, key)[()]
 
     def attribute(self, key: str, name: str) -> np.ndarray | None:
         """Attribute `name` of the data set of `key`; None if it has none of that name."""
-        value = self._data_set(key, lambda data: data.attrs.get(name))
+        with self._reading(key) as file:
+            value = self._data_set(file, key).attrs.get(name)
         return None if value is None else np.asarray(value)
 
-    def _data_set(self, key: str, get: Any) -> Any:
+    def _data_set(self, file: Any, key: str) -> Any:
         import h5py
 
+        data = file[key]
+        if not isinstance(data, h5py.Dataset):
+            raise _NoDataSetError(f"{self.path}: {key} is a group, expected a data set")
+        return data
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[Any]:
+        """The open file; whatever h5py raises of a damaged one becomes an OSError that names it."""
         with _lock:
             file = self._open()
             try:
-                data = file[key]
-                if not isinstance(data, h5py.Dataset):
-                    raise ValueError(f"{self.path}: {key} is a group, expected a data set")
-                return get(data)
-            except (OSError, RuntimeError, KeyError) as error:
-                raise OSError(f"{self.path}: {key} cannot be read, the file is damaged ({error})") from error
+                yield file
+            except _NoDataSetError:
+                raise
+            except (OSError, RuntimeError, LookupError, TypeError, ValueError, MemoryError) as error:
+                raise OSError(f"{self.path}: {what} cannot be read, the file is damaged ({error})") from error
+
+
+class _NoDataSetError(ValueError):
+    """A key is that of something else; the file is not damaged."""
 
 
 # Held while a file is read, so that a fork waits for the reads of other threads.

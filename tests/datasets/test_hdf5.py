@@ -137,3 +137,23 @@ def test_broken_link(tmp_path: Path) -> None:
         file["v"] = h5py.SoftLink("/gone")
     with pytest.raises(OSError, match=r"a\.hdf5: v cannot be read"):
         HDF5File(tmp_path / "a.hdf5", "feature file").read("v")
+
+
+def test_bytes_changed_anywhere(tmp_path: Path) -> None:
+    """A damaged file is read, or is an error that names it, whatever h5py raises."""
+    path = tmp_path / "a.hdf5"
+    with h5py.File(path, "w") as file:
+        file["v"] = np.ones((5, 4))
+        file["g/x"] = np.ones((5, 4))
+    whole = path.read_bytes()
+    refused = []
+    for position in range(0, len(whole), 7):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 255]) + whole[position + 1 :])
+        damaged = HDF5File(path, "feature file")
+        try:
+            assert [name for name in damaged if damaged.group(name) is None and damaged.read(name) is None] == []
+        except OSError as error:
+            refused.append(str(error))
+        damaged.close()
+    assert len(refused) > 10
+    assert all("a.hdf5" in message for message in refused)

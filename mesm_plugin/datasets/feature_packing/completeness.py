@@ -112,7 +112,8 @@ def check_completeness(ids: Iterable[str], needed: Needed, kind: str | None = No
             "cannot hold them all; pack each split into a file of its own (--split)"
         )
     wanted = needed.sentences.keys() if kind == "query" else needed.durations.keys()
-    return Completeness(kind, len(wanted), _natural(wanted - held), _natural(held - wanted))
+    order = _in_natural_order if kind == "query" else sorted
+    return Completeness(kind, len(wanted), order(wanted - held), order(held - wanted))
 
 
 def odd_lengths(
@@ -151,6 +152,6 @@ def _annotations(path: Path, tables: Sequence[Path]) -> GroundingDataset:
     raise ValueError(f"--annotations {path}: expected a file of the kind .jsonl, .json or .txt (and .csv of durations)")
 
 
-def _natural(ids: Iterable[str]) -> list[str]:
-    """Sorted, numbers by their value."""
-    return sorted(ids, key=lambda id_: [(not part.isdigit(), part.zfill(12)) for part in re.split(r"(\d+)", id_)])
+def _in_natural_order(ids: Iterable[str]) -> list[str]:
+    """Sorted, with the numbers in ids by their value: "val-9" before "val-10"."""
+    return sorted(ids, key=lambda id_: [part.zfill(12) if part.isdigit() else part for part in re.split(r"(\d+)", id_)])

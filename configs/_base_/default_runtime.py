@@ -5,6 +5,11 @@ default_hooks = dict(
     # The best checkpoint is chosen by mAP, as in the released code.
     checkpoint=dict(type="AtomicCheckpointHook", interval=1, max_keep_ckpts=1, save_best="mAP", rule="greater"),
 )
-custom_hooks = [dict(type="PredictionPlotHook"), dict(type="RandomStateHook"), dict(type="InterruptionHook")]
+custom_hooks = [
+    dict(type="PredictionPlotHook"),
+    dict(type="RandomStateHook"),
+    dict(type="InterruptionHook"),
+    dict(type="NonFiniteHook"),
+]
 randomness = dict(seed=2019)
 log_level = "INFO"

@@ -17,6 +17,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const="",
         help="go on from a checkpoint, or without a name from the last one in the work directory",
     )
+    parser.add_argument(
+        "--amp",
+        metavar="DTYPE",
+        nargs="?",
+        const="bfloat16",
+        choices=("bfloat16", "float16"),
+        help="train in mixed precision: bfloat16 (if no type is named), or float16 on a GPU",
+    )
     parser.add_argument("--seed", type=int, help="seed of everything random (default: that of the config)")
 
 
@@ -29,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
     if args.resume is not None:
         config.resume = True
         config.load_from = args.resume or None
+    if args.amp is not None:
+        config.merge_from_dict({"optim_wrapper.dtype": args.amp})
     if args.seed is not None:
         config.merge_from_dict({"randomness.seed": args.seed})
     result = train(config)

@@ -58,7 +58,7 @@ def problem_of(option):
         ),
         (
             "optim_wrapper.clip_gard.max_norm=1",
-            "optim_wrapper: OptimWrapper has no argument 'clip_gard'; did you mean 'clip_grad'?",
+            "optim_wrapper: GuardedOptimWrapper has no argument 'clip_gard'; did you mean 'clip_grad'?",
         ),
         ("optim_wrapper.optimizer.lrr=1", "optim_wrapper.optimizer: AdamW has no argument 'lrr'; did you mean 'lr'?"),
         ("train_cfg.max_epoch=1", "train_cfg: ResumableTrainLoop has no argument 'max_epoch'; did you mean"),

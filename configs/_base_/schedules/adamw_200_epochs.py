@@ -4,7 +4,7 @@ train_cfg = dict(type="ResumableTrainLoop", max_epochs=200, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(
-    type="OptimWrapper",
+    type="GuardedOptimWrapper",
     optimizer=dict(type="AdamW", lr=2e-4, weight_decay=1e-4),
     clip_grad=dict(max_norm=0.1),
 )

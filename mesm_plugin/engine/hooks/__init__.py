@@ -4,6 +4,7 @@
 from mesm_plugin.engine.hooks.atomic_checkpoint_hook import AtomicCheckpointHook
 from mesm_plugin.engine.hooks.checkpoint_guard_hook import CheckpointGuardHook
 from mesm_plugin.engine.hooks.interruption_hook import InterruptionHook
+from mesm_plugin.engine.hooks.non_finite_hook import NonFiniteError, NonFiniteHook
 from mesm_plugin.engine.hooks.prediction_plot_hook import PredictionPlotHook
 from mesm_plugin.engine.hooks.random_state_hook import RandomStateHook
 from mesm_plugin.engine.hooks.resumed_best_hook import ResumedBestHook
@@ -12,6 +13,8 @@ __all__ = [
     "AtomicCheckpointHook",
     "CheckpointGuardHook",
     "InterruptionHook",
+    "NonFiniteError",
+    "NonFiniteHook",
     "PredictionPlotHook",
     "RandomStateHook",
     "ResumedBestHook",

@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from mesm_plugin.kernels.arguments import autocasting
 from mesm_plugin.models.aligners import AlignerOutput
+from mesm_plugin.models.full_precision import at_least_float32
 from mesm_plugin.models.grounders.post_process import MomentPostProcess
 from mesm_plugin.models.heads import FOREGROUND, MomentHead
 from mesm_plugin.models.layers import InputProjection, clip_position
@@ -326,8 +328,12 @@ class DETRGrounder(BaseModel):
         return encoded.memory[:queries], position, index, encoded.mask[:queries]
 
     def loss(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Computes all weighted losses of a batch; their sum is Eq. 8."""
-        return self.loss_of(self.ground(inputs), inputs)
+        """Computes all weighted losses of a batch; their sum is Eq. 8. Under autocast they are float32 all the same."""
+        output = self.ground(inputs)
+        if not autocasting(output.logits.device):
+            return self.loss_of(output, inputs)
+        with torch.autocast(output.logits.device.type, enabled=False):
+            return self.loss_of(at_least_float32(output), inputs)
 
     def loss_of(self, output: GrounderOutput, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Computes all weighted losses from what `ground` returned for the batch."""

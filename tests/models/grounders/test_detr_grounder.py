@@ -49,6 +49,20 @@ def test_enhancements_can_be_switched_off(
     assert set(full) - set(losses) == {loss}
 
 
+def test_losses_are_float32_under_autocast(grounder_config: dict[str, Any], make_batch: MakeBatch) -> None:
+    model, batch = build(grounder_config).eval(), make_batch([9, 5], [2, 1])
+    expected = model(**batch, mode="loss")
+    kinds = []
+    model.span_loss.register_forward_pre_hook(lambda module, args: kinds.extend(arg.dtype for arg in args[:2]))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(**batch, mode="tensor").logits.dtype == torch.bfloat16
+        losses = model(**batch, mode="loss")
+    assert set(kinds) == {torch.float32}
+    for name, value in losses.items():
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, expected[name], rtol=0.05, atol=0.02)
+
+
 def test_encoder_loss_can_be_switched_off(grounder_config: dict[str, Any], make_batch: MakeBatch) -> None:
     losses = build(grounder_config, saliency_losses=[])(**make_batch([9, 5], [2, 1]), mode="loss")
     assert "loss_saliency" not in losses

@@ -44,6 +44,7 @@ setup(
         "h5py>=3.8",
         "matplotlib>=3.7",
         "ninja>=1.10",
+        "tensorboard>=2.10",
         "rich>=12",
     ],
     extras_require={"triton": [TRITON], "test": TEST},

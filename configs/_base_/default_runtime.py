@@ -10,6 +10,8 @@ custom_hooks = [
     dict(type="RandomStateHook"),
     dict(type="InterruptionHook"),
     dict(type="NonFiniteHook"),
+    dict(type="RunRecordHook"),
 ]
+visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")])
 randomness = dict(seed=2019)
 log_level = "INFO"

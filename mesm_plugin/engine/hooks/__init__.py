@@ -8,6 +8,7 @@ from mesm_plugin.engine.hooks.non_finite_hook import NonFiniteError, NonFiniteHo
 from mesm_plugin.engine.hooks.prediction_plot_hook import PredictionPlotHook
 from mesm_plugin.engine.hooks.random_state_hook import RandomStateHook
 from mesm_plugin.engine.hooks.resumed_best_hook import ResumedBestHook
+from mesm_plugin.engine.hooks.run_record_hook import RunRecordHook
 
 __all__ = [
     "AtomicCheckpointHook",
@@ -18,4 +19,5 @@ __all__ = [
     "PredictionPlotHook",
     "RandomStateHook",
     "ResumedBestHook",
+    "RunRecordHook",
 ]

@@ -18,14 +18,15 @@ def test_data_files(tmp_path):
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "v.npz").write_bytes(b"")
     dataset = {"ann_file": ["a.json"], "data_root": str(tmp_path), "features": {"folders": [str(tmp_path / "clips")]}}
-    config = Config({"train_dataloader": {"dataset": dataset}}, cfg_text="", filename="mine.py")
+    (tmp_path / "mine.py").touch()
+    config = Config({"train_dataloader": {"dataset": dataset}}, filename=str(tmp_path / "mine.py"))
     record = run_record(config, 3, 1)
     assert record["data"] == {
-        str(tmp_path): {"files": 2},
+        str(tmp_path): {"files": 3},
         str(tmp_path / "a.json"): {"bytes": 2, "sha256": hashlib.sha256(b"{}").hexdigest()},
         str(tmp_path / "clips"): {"files": 1},
     }
-    assert (record["config"], record["seed"], record["processes"]) == ("mine.py", 3, 1)
+    assert (record["config"], record["seed"], record["processes"]) == (str(tmp_path / "mine.py"), 3, 1)
 
 
 def test_a_run_tells_how_to_repeat_it(tmp_path):

@@ -28,8 +28,8 @@ def run_record(config: Config, seed: int | None, world_size: int) -> dict[str, A
         world_size: Number of processes.
 
     Returns:
-        `command`, `folder`, `config`, `seed`, `processes`, `python`, `platform`, `versions`, `revision` of the package's
-        git checkout (None if it is installed otherwise) and `data`: for each file that a data set of the config names
+        `command`, `folder`, `config`, `seed`, `processes`, `python`, `platform`, `versions`, `revision` of the
+        package's git checkout (None if it is installed otherwise) and `data`: for each file that a data set of the config names
         its size in bytes and, up to 100 MiB, its SHA-256; for a folder the number of files.
     """
     return {

@@ -29,8 +29,8 @@ def run_record(config: Config, seed: int | None, world_size: int) -> dict[str, A
 
     Returns:
         `command`, `folder`, `config`, `seed`, `processes`, `python`, `platform`, `versions`, `revision` of the
-        package's git checkout (None if it is installed otherwise) and `data`: for each file that a data set of the config names
-        its size in bytes and, up to 100 MiB, its SHA-256; for a folder the number of files.
+        package's git checkout (None if it is installed otherwise) and `data`: for each file that a data set of the
+        config names its size in bytes and, up to 100 MiB, its SHA-256; for a folder the number of files.
     """
     return {
         "command": sys.argv,

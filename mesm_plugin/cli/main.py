@@ -19,6 +19,7 @@ COMMANDS = {
     "convert-features": "pack features of one file a video or query into one HDF5 file",
     "browse": "show what a data set's annotations hold",
     "matrix": "train every grounder with every aligner",
+    "reproduce": "run the rows of a table of the paper, and write it beside the published numbers",
     "score": "score a submission, of any code base, on published annotations",
     "submission": "pack predictions for the evaluation server of QVHighlights",
 }

@@ -3,7 +3,6 @@
 
 import copy
 import inspect
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from mmengine.config import Config, ConfigDict
 
 from mesm_plugin.engine.config_checking import check_config
 from mesm_plugin.engine.config_loading import ConfigError, merge_options
+from mesm_plugin.engine.run_folder import plain_config
 from mesm_plugin.matrix.components import aligner_config
 from mesm_plugin.registry import DATASETS, MODELS
 
@@ -111,7 +111,7 @@ def build_cells(
                 check_config(config)
             except ConfigError as error:
                 raise ConfigError(f"{grounder} with {aligner}: {error}") from error
-            plain = _plain(config, f"{grounder} with {aligner}")
+            plain = plain_config(config, f"{grounder} with {aligner}")
             for seed in seeds:
                 randomness = {**plain.get("randomness", {}), "seed": seed}
                 cells.append(Cell(grounder, aligner, seed, {**plain, "randomness": randomness}, own))
@@ -160,14 +160,6 @@ def _word_classes(data: Config) -> int | None:
     """Classes of words that the text encoder of the training set knows, if it counts them."""
     dataset: Any = DATASETS.build(copy.deepcopy(data._cfg_dict.train_dataloader.dataset))
     return getattr(getattr(dataset, "text", None), "num_classes", None)
-
-
-def _plain(config: Config, where: str) -> dict[str, Any]:
-    """The config as JSON knows it, so that one that was read from a file can be compared with it."""
-    try:
-        return json.loads(json.dumps(config.to_dict()))
-    except TypeError as error:
-        raise ConfigError(f"{where}: the config holds a value that cannot be written: {error}") from error
 
 
 def config_name(config: Config) -> str:

@@ -121,6 +121,8 @@ def _config_for(data: Config, grounder: str, shipped: Mapping[str, Config]) -> C
         if config.model.type == grounder
         and _data_type(config) == _data_type(data)
         and aligner_config(config)["type"] == own
+        # Those train other grounders as MESM was trained.
+        and not name.endswith("_paper_protocol")
     }
 
     def distance(name: str) -> tuple[bool, bool, int, str]:

@@ -14,7 +14,7 @@ def test_help_names_the_commands(capsys):
     with pytest.raises(SystemExit) as exit_:
         cli.main(["--help"])
     assert exit_.value.code == 0
-    assert re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE) == list(cli.COMMANDS)
+    assert re.findall(r"^    ([\w-]+)", capsys.readouterr().out, re.MULTILINE) == list(cli.COMMANDS)
 
 
 def test_version(capsys):
@@ -36,7 +36,10 @@ def test_help_of_the_commands(command, capsys):
     with pytest.raises(SystemExit) as exit_:
         cli.main([command, "--help"])
     assert exit_.value.code == 0
-    assert ("--cfg-options" in capsys.readouterr().out) == (command != "submission")
+    text = " ".join(capsys.readouterr().out.split())
+    purpose = cli.COMMANDS[command]
+    assert f"{purpose[0].upper()}{purpose[1:]}." in text
+    assert "--debug" in text
 
 
 def test_interruption(monkeypatch, capsys):

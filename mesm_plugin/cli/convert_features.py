@@ -100,7 +100,10 @@ def run(args: argparse.Namespace) -> int:
     missing = False
     if needed is not None and packed.left_out:
         completeness = check_completeness(packed.lengths, needed, completeness.kind if completeness else args.ids)
-        print(f"without what was left out, {len(completeness.missing)} of {completeness.needed} are missing")
+        print(
+            f"without what was left out, {len(completeness.missing)} of {completeness.needed} are missing"
+            + (f": {_listed(completeness.missing)}" if completeness.missing else "")
+        )
     if completeness is not None:
         missing = bool(completeness.missing) and not args.allow_missing
     return 1 if missing or packed.left_out else 0
@@ -172,7 +175,8 @@ def _summarise(packed: "Packed", found: "Found", output: Path, rows: str, dtype:
     if packed.left_out:
         from mesm_plugin.datasets.feature_packing.packer import left_out_file, parts_folder
 
-        print(f"left out {len(packed.left_out)} files, listed in {left_out_file(output)}:", file=sys.stderr)
+        total = len(packed.left_out) + len(packed.lengths)
+        print(f"left out {len(packed.left_out)} of {total}, listed in {left_out_file(output)}:", file=sys.stderr)
         for _, problem in list(packed.left_out.values())[:10]:
             print(f"  {problem}", file=sys.stderr)
         if len(packed.left_out) > 10:

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from mesm_plugin import __version__
 from mesm_plugin.datasets.arrays import checked_sequence
 from mesm_plugin.datasets.feature_packing.disk_file import DiskFile
 from mesm_plugin.datasets.feature_packing.journal import ArrayJournal
 from mesm_plugin.datasets.feature_packing.sources import Entry
 from mesm_plugin.utils import atomic_file
-from mesm_plugin.version import __version__
 
 Track = Callable[[Sequence[Entry]], Iterable[Entry]]
 

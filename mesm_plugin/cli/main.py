@@ -20,6 +20,7 @@ COMMANDS = {
     "browse": "show what a data set's annotations hold",
     "matrix": "train every grounder with every aligner",
     "reproduce": "run the rows of a table of the paper, and write it beside the published numbers",
+    "compare": "put the scores and settings of finished runs beside one another",
     "score": "score a submission, of any code base, on published annotations",
     "submission": "pack predictions for the evaluation server of QVHighlights",
 }

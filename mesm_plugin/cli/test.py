@@ -2,15 +2,9 @@
 """`mesm test`."""
 
 import argparse
-import json
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mesm_plugin.cli.config_arguments import add_config_arguments, add_run_arguments, run_config
-
-if TYPE_CHECKING:
-    from mesm_plugin.engine.launch import Result
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from mesm_plugin.cli.score_table import print_result
     from mesm_plugin.engine.config_loading import ConfigError
     from mesm_plugin.engine.launch import test
+    from mesm_plugin.engine.result_file import write_result
 
     config = run_config(args)
     submission = Path(args.out or Path(config.work_dir) / "submission.jsonl")
@@ -45,25 +40,10 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{config.filename}: --out needs a MomentRetrievalMetric as test_evaluator")
     result = test(config, args.checkpoint)
     print_result(result)
+    file = submission.with_name(f"{submission.stem}_metrics.json")
+    write_result(result, str(config.filename), file)
     if is_main_process():
         if metric is not None:
             print(f"Submission: {submission}")
-        file = submission.with_name(f"{submission.stem}_metrics.json")
-        _write_metrics(result, str(config.filename), file)
         print(f"Metrics: {file}")
     return 0
-
-
-def _write_metrics(result: "Result", config: str, path: Path) -> None:
-    from mesm_plugin.utils import atomic_file
-
-    scores = {name: float(value) for name, value in result.metrics.items()}
-    content = {
-        "config": config,
-        "checkpoint": str(result.checkpoint),
-        "split": result.split,
-        "data": result.data,
-        "metrics": {name: value if math.isfinite(value) else None for name, value in scores.items()},
-    }
-    with atomic_file(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 """`mesm train`."""
 
 import argparse
+from pathlib import Path
 
 from mesm_plugin.cli.config_arguments import add_config_arguments, add_run_arguments, run_config
 
@@ -29,9 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains, and prints the scores of the best checkpoint."""
+    """Trains, prints the scores of the best checkpoint and writes them to `metrics.json` of the work directory."""
     from mesm_plugin.cli.score_table import print_result
     from mesm_plugin.engine.launch import train
+    from mesm_plugin.engine.result_file import RESULT, write_result
 
     config = run_config(args)
     if args.resume is not None:
@@ -44,4 +46,5 @@ def run(args: argparse.Namespace) -> int:
     result = train(config)
     if result is not None:
         print_result(result)
+        write_result(result, str(config.filename), Path(config.work_dir) / RESULT)
     return 0

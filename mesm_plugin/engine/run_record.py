@@ -28,14 +28,15 @@ def run_record(config: Config, seed: int | None, world_size: int) -> dict[str, A
         world_size: Number of processes.
 
     Returns:
-        `command`, `folder`, `config`, `seed`, `processes`, `python`, `platform`, `versions`, `revision` of the
-        package's git checkout (None if it is installed otherwise) and `data`: for each file that a data set of the
-        config names its size in bytes and, up to 100 MiB, its SHA-256; for a folder the number of files.
+        `command`, `folder`, `config`, `settings`, `seed`, `processes`, `python`, `platform`, `versions`, `revision`
+        of the package's git checkout (None if it is installed otherwise) and `data`: for each file that a data set of
+        the config names its size in bytes and, up to 100 MiB, its SHA-256; for a folder the number of files.
     """
     return {
         "command": sys.argv,
         "folder": str(Path.cwd()),
         "config": str(config.filename),
+        "settings": config.to_dict(),
         "seed": seed,
         "processes": world_size,
         "python": platform.python_version(),

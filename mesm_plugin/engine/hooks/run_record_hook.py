@@ -22,4 +22,4 @@ class RunRecordHook(Hook):
         """Writes the file."""
         record = run_record(runner.cfg, runner.seed, get_world_size())
         with atomic_file(Path(runner.log_dir) / "run.json") as unfinished:
-            unfinished.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            unfinished.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")

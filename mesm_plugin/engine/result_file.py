@@ -1,0 +1,33 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Scores of a run as a file."""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmengine.dist import master_only
+
+from mesm_plugin.utils import atomic_file
+
+if TYPE_CHECKING:
+    from mesm_plugin.engine.launch import Result
+
+RESULT = "metrics.json"
+
+
+@master_only
+def write_result(result: "Result", config: str, path: Path) -> None:
+    """Writes `config`, `checkpoint`, `chosen_on`, `split`, `data` and `metrics`, of which those that are not finite
+    are null."""
+    scores = {name: float(value) for name, value in result.metrics.items()}
+    content = {
+        "config": config,
+        "checkpoint": None if result.checkpoint is None else str(result.checkpoint),
+        "chosen_on": result.chosen_on,
+        "split": result.split,
+        "data": result.data,
+        "metrics": {name: value if math.isfinite(value) else None for name, value in scores.items()},
+    }
+    with atomic_file(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")

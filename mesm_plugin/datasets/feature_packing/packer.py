@@ -141,6 +141,7 @@ def pack_features(
         _leave_out_odd_widths(packed, journal, entries, dim)
         chosen = [entry for entry in entries if entry.id not in packed.left_out]
         if not chosen:
+            _list_left_out(output, packed)
             raise ValueError(
                 f"none of {len(entries)} files can be packed; the first problem: {_first(packed.left_out)}"
             )

@@ -52,7 +52,7 @@ def _width_problem(file: Path, dims: int) -> str | None:
             video = next(iter(content), None)
             if video is None:
                 return f"{file} is empty, expected one data set per video"
-            shape = getattr(content[video], "shape", ())
+            shape = tuple[int, ...](getattr(content[video], "shape", ()))
     except OSError as error:
         return f"{file} cannot be read as HDF5 ({error})"
     if len(shape) != 2 or shape[1] != dims:

@@ -155,7 +155,7 @@ def _videos(file: Path) -> tuple[set[str], int]:
     try:
         with h5py.File(file) as content:
             videos = set(content)
-            shape = content[next(iter(content))].shape if videos else ()
+            shape = tuple[int, ...](getattr(content[next(iter(content))], "shape", ()) if videos else ())
     except OSError as error:
         raise ValueError(f"{file} cannot be read as HDF5 ({error}); make the simulated features again") from error
     if len(shape) != 2:

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints what the annotations of a data set hold, and writes it as JSON and as a picture.
 
     Returns:
-        0, or 1 if a split or the features of a video could not be read.
+        0, or 1 if a split, its vocabulary or the features of a video could not be read.
     """
     from mmengine.logging import MMLogger
 
@@ -58,22 +58,32 @@ def run(args: argparse.Namespace) -> int:
 
     # The readers log what the table says.
     MMLogger.get_current_instance().setLevel("WARNING")
+    if args.classes is not None and args.classes < 1:
+        raise ValueError(f"--classes is {args.classes}, expected at least 1")
     opened = _open(args)
     names = _chosen(opened, args.split)
     if args.vocabulary is not None:
         opened.vocabularies = {Path(args.vocabulary): next(iter(opened.vocabularies.values()), 1111)}
     if args.classes is not None:
         opened.vocabularies = dict.fromkeys(opened.vocabularies, args.classes)
-    vocabularies = [CountedVocabulary.read(path, size) for path, size in opened.vocabularies.items()]
     features = {path: open_features(Path(path)) for path in args.features}
+    vocabularies, broken = [], {}
+    for path, size in opened.vocabularies.items():
+        try:
+            vocabularies.append(CountedVocabulary.read(path, size))
+        except (OSError, ValueError) as error:
+            if args.vocabulary is not None:
+                raise
+            broken[path.name] = str(error)
     splits, failed = _read(opened, names)
+    failed |= broken
     vectors = None if args.glove is None else _words_with_vector(args.glove, splits)
     record = describe(opened, splits, vocabularies, vectors, features)
-    record["unreadable_splits"] = failed
+    record["unreadable"] = failed
     if args.json != "-":
         print(dataset_table(record))
-    for split, problem in failed.items():
-        print(f"{split} is not shown: {problem}", file=sys.stderr)
+    for name, problem in failed.items():
+        print(f"{name} is not shown: {problem}", file=sys.stderr)
     if args.json is not None:
         _write_json(record, args.json)
     if args.plot is not None:

@@ -74,6 +74,16 @@ def test_missing_and_broken_splits_are_named_and_the_others_shown(command, data)
     assert "test.json: video 's4': 'num_frames' is missing" in second
 
 
+def test_a_broken_vocabulary_is_named(command, data):
+    file = data / "TACoS/annotations/GloVe_tokenized_count.txt"
+    file.write_text("../elsewhere/GloVe_tokenized_count.txt")
+    output = command("browse", "tacos", "--data", data)
+    assert output.code == 1
+    assert row(output, "videos") == ["2", "1", "1"]
+    assert output.err.startswith("GloVe_tokenized_count.txt is not shown: ")
+    assert command("browse", "tacos", "--data", data, "--vocabulary", file).code == 2
+
+
 def test_all_splits_missing(command, tmp_path):
     output = command("browse", "tacos", "--data", tmp_path)
     assert output.code == 2
@@ -118,6 +128,7 @@ def test_files_of_a_config_are_shown_apart(command, data, monkeypatch):
         (["mesm_synthetic", "--data", "x"], "--data goes with the name of a data set; for a config set MESM_DATA=DIR"),
         (["tacos", "--cfg-options", "a=1"], "--cfg-options changes a config, but tacos is the name of a data set"),
         (["tacos", "--split", "dev"], "--split dev: TACoS has the splits train, val, test"),
+        (["tacos", "--classes", "0"], "--classes is 0, expected at least 1"),
         (["tacos", "--features", "gone.hdf5"], "features not found: gone.hdf5 is neither a file nor a folder"),
         (["tacos", "--vocabulary", "gone.txt"], "vocabulary file not found: gone.txt"),
     ],

@@ -54,14 +54,14 @@ _PUBLISHED = {
             split: {"ann_file": f"{split}.json"}
             for split in ("train", "test_trivial", "novel_composition", "novel_word")
         },
-        {_CLIP: 1111},
+        {_GLOVE: 1111, _CLIP: 1111},
         {"clip_length": 1.0},
     ),
     "charades_cd": _Published(
         "Charades-CD",
         CharadesCDDataset,
         {split: {"ann_file": f"charades_{split}.json"} for split in ("train", "val", "test_iid", "test_ood")},
-        {_CLIP: 1111},
+        {_GLOVE: 1111, _CLIP: 1111},
         {"clip_length": 1.0},
     ),
     "tacos": _Published(

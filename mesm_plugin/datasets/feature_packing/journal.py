@@ -3,6 +3,7 @@
 
 import fcntl
 import json
+import math
 import os
 import zlib
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ class Record:
     @property
     def end(self) -> int:
         """First byte behind the array."""
-        return self.offset + int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        return self.offset + math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 class ArrayJournal:

@@ -208,7 +208,7 @@ class _Reader:
             array = array[None]
         checked = checked_sequence(array, entry.place, self.row)
         self._check_width(entry, array.shape[1])
-        info: dict[str, Any] = {"source": _source(entry)}
+        info: dict[str, Any] = {"origin": entry.origin}
         if self.dtype is not None and array.dtype != self.dtype:
             with np.errstate(over="ignore"):
                 converted = array.astype(self.dtype)
@@ -237,17 +237,13 @@ class _Reader:
             raise ValueError(f"{entry.place}: the features have {width} channels, expected {self.dim}, {wanted}")
 
 
-def _source(entry: Entry) -> list[Any]:
-    return [str(entry.file.absolute()), entry.size, entry.modified]
-
-
 def _is_finished(journal: ArrayJournal, entry: Entry) -> bool:
     record = journal.records.get(entry.id)
-    return record is not None and record.info.get("source") == _source(entry)
+    return record is not None and record.info.get("origin") == entry.origin
 
 
 def _fingerprint(entries: Iterable[Entry], options: dict[str, Any]) -> str:
-    content = json.dumps([options, sorted([entry.id, *_source(entry)] for entry in entries)])
+    content = json.dumps([options, sorted([entry.id, *entry.origin] for entry in entries)])
     return hashlib.sha256(content.encode()).hexdigest()
 
 

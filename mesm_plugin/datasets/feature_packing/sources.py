@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,11 @@ class Entry:
     def place(self) -> str:
         """For messages."""
         return str(self.file) if self.container is None else f"{self.file}, data set {self.container[1]}"
+
+    @cached_property
+    def origin(self) -> list[str | int]:
+        """What says whether the features are still those that were read: file, size and time."""
+        return [os.path.abspath(self.file), self.size, self.modified]
 
     def read(self) -> np.ndarray:
         """The array, as it is stored.

@@ -72,7 +72,6 @@ def pack_features(
     skip: bool = False,
     overwrite: bool = False,
     track: Track = iter,
-    token_ids: Callable[[str, int], np.ndarray] | None = None,
     unreadable: Mapping[Path, str] = MappingProxyType({}),
 ) -> Packed:
     """Packs features into an HDF5 file with one data set (L, D) per id, which appears only when it is whole.
@@ -91,7 +90,6 @@ def pack_features(
         skip: Leaves out what cannot be read or used, and lists it in `left_out_file`, instead of raising.
         overwrite: Replaces a file that has something else.
         track: Wraps the entries that are read, to show progress.
-        token_ids: Gives the attribute of that name for an id and its number of words.
         unreadable: HDF5 files among the sources whose ids are not known, and why.
 
     Raises:
@@ -102,26 +100,30 @@ def pack_features(
         raise ValueError(
             next(iter(unreadable.values())) + "; mend or remove the file, or leave it out with --on-error skip"
         )
-    options = {"format": 1, "dtype": dtype, "key": key, "token_ids": token_ids is not None}
+    options = {"format": 1, "dtype": dtype, "key": key}
     fingerprint = _fingerprint(entries, options)
     parts = parts_folder(output)
     there = _existing(output)
-    if there is not None and there.get("fingerprint") == fingerprint and not unreadable:
-        shutil.rmtree(parts, ignore_errors=True)
-        packed = _read_back(output)
-        _check_dim(packed.channels, dim, output)
-        return packed
-    if there is not None and not overwrite and not int(there.get("left_out", 0)):
-        raise ValueError(
-            f"{output} exists and was not made from these sources as they are now with these options; --overwrite "
-            "replaces it"
-        )
+    # An attribute of HDF5 takes 64 KB at most.
+    named = [*sources[:20], *([f"and {len(sources) - 20} more"] if len(sources) > 20 else [])]
+    if there is not None:
+        incomplete = bool(there.get("left_out", 0))
+        if there.get("fingerprint") == fingerprint and not unreadable and not incomplete:
+            shutil.rmtree(parts, ignore_errors=True)
+            packed = _read_back(output)
+            _check_dim(packed.channels, dim, output)
+            return packed
+        if not overwrite and not (incomplete and list(there.get("sources", ())) == named):
+            raise ValueError(
+                f"{output} exists and was not made from these sources as they are now with these options; --overwrite "
+                "replaces it"
+            )
     with ArrayJournal(parts, options) as journal:
         packed = Packed(discarded=journal.discarded)
         packed.left_out.update({str(file): (str(file), problem) for file, problem in unreadable.items()})
         pending = [entry for entry in entries if not _is_finished(journal, entry)]
         packed.kept = len(entries) - len(pending)
-        reader = _Reader(journal, dtype, dim, row, skip, token_ids)
+        reader = _Reader(journal, dtype, dim, row, skip)
         if not skip:
             reader.expect_width_of(entries)
         for entry in track(pending):
@@ -146,8 +148,7 @@ def pack_features(
                 f"none of {len(entries)} files can be packed; the first problem: {_first(packed.left_out)}"
             )
         provenance = {
-            # An attribute of HDF5 takes 64 KB at most.
-            "sources": [*sources[:20], *([f"and {len(sources) - 20} more"] if len(sources) > 20 else [])],
+            "sources": named,
             "key": key or "",
             "dtype": dtype or "as stored",
             "left_out": len(packed.left_out),
@@ -179,14 +180,12 @@ class _Reader:
         dim: int | None,
         row: str,
         skip: bool,
-        token_ids: Callable[[str, int], np.ndarray] | None,
     ) -> None:
         self.journal = journal
         self.dtype = dtype
         self.dim = dim
         self.row = row
         self.skip = skip
-        self.token_ids = token_ids
         self.first: str | None = None
         self.container: Any = None
 
@@ -216,7 +215,7 @@ class _Reader:
                 raise ValueError(f"{entry.place}: {np.abs(checked).max():g} is beyond {self.dtype}; take float32")
             info["change"] = float(np.abs(array.astype(np.float64) - converted.astype(np.float64)).max())
             array = converted
-        ids = entry.token_ids() if self.token_ids is None else self.token_ids(entry.id, len(array))
+        ids = entry.token_ids()
         if ids is not None:
             if ids.shape != (len(array),) or ids.dtype.kind not in "iu":
                 raise ValueError(

@@ -171,6 +171,19 @@ def test_skips_and_lists_then_reads_only_what_was_left_out(write_folder: WriteFo
     assert not parts_folder(output).exists()
 
 
+def test_removing_what_was_left_out_completes_the_file(write_folder: WriteFolder, output: Path) -> None:
+    folder = write_folder()
+    damage(folder, "b", "nan")
+    pack(folder, output, skip=True, sources=["one"])
+    with pytest.raises(ValueError, match="--overwrite replaces it"):
+        pack(folder, output, skip=True, sources=["another"])
+    (folder / "b.npz").unlink()
+    assert pack(folder, output, sources=["one"]).lengths == {"a": 1, "c": 3, "d": 4}
+    assert not left_out_file(output).exists()
+    with h5py.File(output) as file:
+        assert file.attrs["left_out"] == 0
+
+
 def test_unreadable_permission(write_folder: WriteFolder, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(path: Path, load: Any = np.load, **options: Any) -> Any:
         if path.stem == "c":

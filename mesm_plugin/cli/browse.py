@@ -52,12 +52,21 @@ def run(args: argparse.Namespace) -> int:
     """
     from mmengine.logging import MMLogger
 
+    # The readers log what the table says.
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel("WARNING")
+    try:
+        return _browse(args)
+    finally:
+        logger.setLevel(level)
+
+
+def _browse(args: argparse.Namespace) -> int:
     from mesm_plugin.browsing.dataset_record import CountedVocabulary, describe
     from mesm_plugin.browsing.dataset_table import dataset_table
     from mesm_plugin.browsing.feature_coverage import open_features
 
-    # The readers log what the table says.
-    MMLogger.get_current_instance().setLevel("WARNING")
     if args.classes is not None and args.classes < 1:
         raise ValueError(f"--classes is {args.classes}, expected at least 1")
     opened = _open(args)

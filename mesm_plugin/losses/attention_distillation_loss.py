@@ -4,6 +4,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mesm_plugin.losses.joint_mean import joint_mean
 from mesm_plugin.registry import MODELS
 
 
@@ -34,4 +35,4 @@ class AttentionDistillationLoss(nn.Module):
         """
         target = similarity.detach().float().softmax(dim=-1)
         divergence = F.kl_div((weights.float() + 1e-6).log(), target, reduction="none").mean(dim=-1)
-        return self.loss_weight * divergence.masked_fill(~segment_mask, 0.0).sum() / segment_mask.sum().clamp(min=1)
+        return self.loss_weight * joint_mean(divergence.masked_fill(~segment_mask, 0.0).sum(), segment_mask.sum())

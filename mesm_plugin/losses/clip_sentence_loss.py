@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mesm_plugin.losses.joint_mean import joint_mean
 from mesm_plugin.registry import MODELS
 
 
@@ -48,7 +49,7 @@ class ClipSentenceLoss(nn.Module):
         sentence = words.sum(dim=1) / words_mask.sum(dim=1, keepdim=True)
         cosine = (F.normalize(clips, dim=2) @ sentence[..., None])[..., 0].masked_fill(~clips_mask, 0.0)
         loss = F.binary_cross_entropy_with_logits(cosine / self.tau, segment_mask.to(cosine.dtype), reduction="none")
-        return self.loss_weight * loss.masked_fill(~counted, 0.0).sum() / counted.sum()
+        return self.loss_weight * joint_mean(loss.masked_fill(~counted, 0.0).sum(), counted.sum())
 
 
 @MODELS.register_module()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mesm_plugin.kernels import Backend, iou_positive_contrastive_loss
 from mesm_plugin.kernels.backend import check_backend
+from mesm_plugin.losses.gather_rows import apart, gather_rows
 from mesm_plugin.registry import MODELS
 
 
@@ -27,6 +28,8 @@ class IoUContrastiveLoss(nn.Module):
         form: "log_sum" (Eq. 5) or "mean_log" (released code).
         anchor: "text" (Eq. 5) or "segment" (released code).
         eps: Added inside the logarithm and to the count of positives (released code: 1e-6).
+        gather: Whether, in a run of several processes, the sentences and segments of all of them are contrasted; or else
+            those of each process.
         kernel_backend: Implementation of the loss: "auto" = Triton on GPUs, "triton" or "reference".
 
     Raises:
@@ -44,6 +47,7 @@ class IoUContrastiveLoss(nn.Module):
         form: Literal["log_sum", "mean_log"] = "log_sum",
         anchor: Literal["text", "segment"] = "text",
         eps: float = 0.0,
+        gather: bool = True,
         kernel_backend: Backend = "auto",
     ) -> None:
         super().__init__()
@@ -59,6 +63,7 @@ class IoUContrastiveLoss(nn.Module):
         self.form: Literal["log_sum", "mean_log"] = form
         self.anchor: Literal["text", "segment"] = anchor
         self.eps = eps
+        self.gather = gather
         self.kernel_backend = kernel_backend
 
     def forward(self, words: Tensor, words_mask: Tensor, segment: Tensor, moments: Tensor, source: Tensor) -> Tensor:
@@ -78,6 +83,8 @@ class IoUContrastiveLoss(nn.Module):
         if self.similarity == "cosine":
             # The sum of the words has the direction of their mean.
             text, segment = F.normalize(text, dim=-1), F.normalize(segment, dim=-1)
+        if self.gather:
+            text, segment, moments, source = gather_rows(text, segment, moments, apart(source))
         return self.loss_weight * iou_positive_contrastive_loss(
             text,
             segment,

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mesm_plugin.losses.joint_mean import joint_mean
 from mesm_plugin.registry import MODELS
 
 
@@ -30,7 +31,7 @@ class LabelLoss(nn.Module):
         """Compares logits (Q, N, 2), foreground first, to foreground (Q, N) bool."""
         target = (~foreground).long()
         loss = F.cross_entropy(logits.float().transpose(1, 2), target, self.class_weight, reduction="none")
-        return self.loss_weight * loss.mean()
+        return self.loss_weight * joint_mean(loss.sum(), loss.numel())
 
 
 @MODELS.register_module()
@@ -55,4 +56,5 @@ class FocalLabelLoss(nn.Module):
         # Logits of the right answer to "is it this class".
         right = torch.where(target, logits, -logits).float()
         weight = torch.where(target, self.alpha, 1 - self.alpha) * (-right).sigmoid() ** self.gamma
-        return self.loss_weight * (weight * F.softplus(-right)).mean()
+        loss = weight * F.softplus(-right)
+        return self.loss_weight * joint_mean(loss.sum(), loss.numel())

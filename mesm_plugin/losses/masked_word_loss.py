@@ -4,6 +4,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mesm_plugin.losses.joint_mean import joint_mean
 from mesm_plugin.registry import MODELS
 
 
@@ -26,4 +27,5 @@ class MaskedWordLoss(nn.Module):
         loss = F.cross_entropy(
             logits.float().transpose(1, 2), labels, reduction="none", label_smoothing=self.label_smoothing
         ).masked_fill(~mask, 0.0)
-        return self.loss_weight * (loss.sum(dim=1) / mask.sum(dim=1).clamp(min=1)).mean()
+        mean = loss.sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+        return self.loss_weight * joint_mean(mean.sum(), len(mean))

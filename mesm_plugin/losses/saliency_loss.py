@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mesm_plugin.losses.joint_mean import joint_mean
 from mesm_plugin.registry import MODELS
 
 
@@ -51,7 +52,8 @@ class ClipBCELoss(SaliencyLoss):
         """See `SaliencyLoss.forward`; reads `segment_mask`."""
         target = batch["segment_mask"].to(scores.dtype)
         loss = F.binary_cross_entropy_with_logits(scores, target, reduction="none").masked_fill(~mask, 0.0)
-        return self.loss_weight * (loss.sum(dim=1) / mask.sum(dim=1).clamp(min=1)).mean()
+        mean = loss.sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+        return self.loss_weight * joint_mean(mean.sum(), len(mean))
 
 
 @MODELS.register_module()
@@ -96,7 +98,7 @@ class RankContrastiveLoss(SaliencyLoss):
         levels = torch.arange(1, self.num_levels + 1, dtype=labels.dtype, device=labels.device)
         positive = (labels >= levels[:, None, None]).to(scores.dtype)
         mean = torch.einsum("rql,ql->rq", positive, log_probability) / (positive.sum(dim=2) + 1e-6)
-        return self.loss_weight * -mean.mean(dim=1).sum() / self.divisor
+        return self.loss_weight * joint_mean(-mean.sum(), mean.shape[1]) / self.divisor
 
 
 @MODELS.register_module()
@@ -110,8 +112,9 @@ class NegativePairLoss(SaliencyLoss):
     ) -> Tensor:
         """See `SaliencyLoss.forward`; reads no target."""
         if negative_scores is None:
-            return scores.sum() * 0.0
-        return self.loss_weight * F.softplus(negative_scores).masked_fill(~mask, 0.0).sum(dim=1).mean()
+            return joint_mean(scores.sum() * 0.0, 0)
+        loss = F.softplus(negative_scores).masked_fill(~mask, 0.0)
+        return self.loss_weight * joint_mean(loss.sum(), len(loss))
 
 
 @MODELS.register_module()
@@ -134,4 +137,5 @@ class SaliencyHingeLoss(SaliencyLoss):
         inside = scores.gather(1, batch["hinge_positive"])
         outside = scores.gather(1, batch["hinge_negative"])
         # Moment-DETR scales the mean over the drawn pairs by 2.
-        return self.loss_weight * 2 * (self.margin + outside - inside).clamp(min=0).mean()
+        loss = (self.margin + outside - inside).clamp(min=0)
+        return self.loss_weight * 2 * joint_mean(loss.sum(), loss.numel())

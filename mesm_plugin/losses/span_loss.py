@@ -3,13 +3,14 @@
 
 from torch import Tensor, nn
 
+from mesm_plugin.losses.joint_mean import joint_mean
 from mesm_plugin.registry import MODELS
 from mesm_plugin.structures import cxw_to_xx, span_giou, xx_to_cxw
 
 
 def mean_over_matched(values: Tensor, matched: Tensor) -> Tensor:
     """Mean of values (Q, M) where matched (Q, M) is True; 0 where nothing is."""
-    return values.masked_fill(~matched, 0.0).sum() / matched.sum().clamp(min=1)
+    return joint_mean(values.masked_fill(~matched, 0.0).sum(), matched.sum())
 
 
 @MODELS.register_module()

@@ -28,8 +28,8 @@ class IoUContrastiveLoss(nn.Module):
         form: "log_sum" (Eq. 5) or "mean_log" (released code).
         anchor: "text" (Eq. 5) or "segment" (released code).
         eps: Added inside the logarithm and to the count of positives (released code: 1e-6).
-        gather: Whether, in a run of several processes, the sentences and segments of all of them are contrasted; or else
-            those of each process.
+        gather: Whether, in a run of several processes, the sentences and segments of all of them are contrasted; or
+            else those of each process.
         kernel_backend: Implementation of the loss: "auto" = Triton on GPUs, "triton" or "reference".
 
     Raises:

@@ -53,7 +53,9 @@ def run_recorded(folder: Path, name: str, work: Callable[[Config], None]) -> int
     """
     try:
         # By the file name MMEngine names the copy it writes; with a text the file need not exist.
-        config = Config(read_json(folder / CONFIG), cfg_text=f"# {name}", filename=f"{name}.py")
+        config = Config(
+            read_json(folder / CONFIG), cfg_text=f"# {name}", filename=f"{name}.py", format_python_code=False
+        )
         if config.get("custom_imports"):
             import_modules_from_strings(**config.custom_imports)
         config.work_dir = str(folder)

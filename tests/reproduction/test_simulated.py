@@ -10,6 +10,7 @@ import pytest
 from mesm_plugin.engine.config_checking import check_config
 from mesm_plugin.engine.config_loading import read_config
 from mesm_plugin.reproduction.simulated import find_simulated, use_simulated
+from tests.simulated_features import write_charades
 
 FULL = "mesm_charades_clip_slowfast_paper_protocol"
 
@@ -54,6 +55,9 @@ def test_features_of_another_data_set(simulated: Path) -> None:
 
 def test_a_row_takes_the_widths_of_the_files(simulated: Path, tmp_path: Path) -> None:
     config = read_config(FULL)
+    annotations = simulated / "charades" / "annotations"
+    write_charades(annotations, further=["XX0"])
+    (annotations / "GloVe_tokenized_count.txt").unlink()
     found = find_simulated(simulated, "CharadesSTADataset")
     assert found is not None
     changed = use_simulated(config, found, tmp_path / "prepared")

@@ -127,7 +127,7 @@ def _run(table: "Table", rows: "list[Row]", known: "dict[str, list[Run]]", recip
         print(f"[{number}/{len(todo)}] {row.label}, seed {run.seed}: ", end="", flush=True)
         kept, begin = bool(read_outcome(run).metrics), time.monotonic()
         if not kept and run.problems:
-            print("not run, files are missing", flush=True)
+            print(f"not run: {run.problems[0]}", flush=True)
             failed += 1
             continue
         if not kept:

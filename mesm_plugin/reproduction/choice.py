@@ -25,8 +25,8 @@ def chosen_rows(table: Table, names: Sequence[str] | None) -> list[Row]:
 
     Args:
         table: The table.
-        names: Each the name of a row, its label or its config, in capitals or not, with blanks, `-`, `_` or `+`, or the
-            start of names, such as "mesm", which stands for all these rows. None = all.
+        names: Each the name of a row, its label or its config, in capitals or not, with blanks, `-`, `_` or `+`, or words
+            of names, such as "mesm" or "i3d", which stand for all these rows. None = all.
 
     Raises:
         ValueError: If a name is none of them; near names are listed.
@@ -38,12 +38,16 @@ def chosen_rows(table: Table, names: Sequence[str] | None) -> list[Row]:
         typed = _words(name)
         exact = [row for row in table.rows if typed in (_words(row.name), _words(row.label), _words(row.config))]
         mixed = exact or [row for row in table.rows if sorted(typed) == sorted(_words(row.name))]
-        found = mixed or [row for row in table.rows if typed and "".join(_words(row.name)).startswith("".join(typed))]
+        found = mixed or [row for row in table.rows if typed and _is_part(typed, _words(row.name))]
         if not found:
             known = [row.name for row in table.rows]
             raise ValueError(f"--rows {name}: {table.name} has no such row; {suggestion('_'.join(typed), known)}")
         chosen |= {row.name for row in found}
     return [row for row in table.rows if row.name in chosen]
+
+
+def _is_part(typed: list[str], words: list[str]) -> bool:
+    return set(typed) <= set(words) or "".join(words).startswith("".join(typed))
 
 
 def _words(name: str) -> list[str]:

@@ -24,6 +24,7 @@ def test_unknown_table(name: str) -> None:
         (1, None, [row.name for row in TABLES[1].rows]),
         (1, ["MESM"], ["mesm_vgg_glove", "mesm_clip_slowfast"]),
         (1, ["mesm-clip-slowfast", "QD-DETR"], ["qd_detr_vgg_glove", "qd_detr_clip_slowfast", "mesm_clip_slowfast"]),
+        (4, ["I3D"], ["mesm_i3d_glove"]),
         (1, ["QD-DETR* (C+SF, C)"], ["qd_detr_clip_slowfast"]),
         (1, ["mesm_charades_vgg_glove_paper_protocol.py"], ["mesm_vgg_glove"]),
         (5, ["SS"], ["ss"]),

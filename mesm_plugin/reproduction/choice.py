@@ -25,8 +25,8 @@ def chosen_rows(table: Table, names: Sequence[str] | None) -> list[Row]:
 
     Args:
         table: The table.
-        names: Each the name of a row, its label or its config, in capitals or not, with blanks, `-`, `_` or `+`, or words
-            of names, such as "mesm" or "i3d", which stand for all these rows. None = all.
+        names: Each the name of a row, its label or its config, in capitals or not, with blanks, `-`, `_` or `+`, or
+            words of names, such as "mesm" or "i3d", which stand for all these rows. None = all.
 
     Raises:
         ValueError: If a name is none of them; near names are listed.

@@ -37,6 +37,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         default="none",
         help="what started the processes of a distributed run",
     )
+    parser.add_argument(
+        "--nproc", metavar="N", type=int, help="start so many processes on this machine (with --launcher pytorch)"
+    )
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
 
 

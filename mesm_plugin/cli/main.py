@@ -52,6 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = build_parser().parse_args(argv)
     try:
+        if getattr(args, "nproc", None) is not None:
+            from mesm_plugin.cli.processes import run_in_processes
+
+            return run_in_processes(sys.argv[1:] if argv is None else argv, args.nproc)
         return args.run(args)
     except KeyboardInterrupt as interruption:
         print(f"\nmesm: {interruption.args[0] if interruption.args else 'interrupted'}", file=sys.stderr)
@@ -62,6 +66,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"mesm {args.command}: error: {message}", file=sys.stderr)
         return 2
+    finally:
+        _leave_process_group()
+
+
+def _leave_process_group() -> None:
+    """Ends what a distributed run started; gloo's threads sometimes abort a process that exits without it."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

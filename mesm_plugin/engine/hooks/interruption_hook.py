@@ -31,7 +31,7 @@ class Interrupted(KeyboardInterrupt):
 
 @HOOKS.register_module()
 class InterruptionHook(Hook):
-    """On Ctrl-C or SIGTERM, finishes the step, saves a checkpoint and ends training; a second signal ends it at once.
+    """On Ctrl-C or SIGTERM, finishes the step, saves a checkpoint and ends training; a second Ctrl-C ends it at once.
 
     `AtomicCheckpointHook` saves, `ResumableTrainLoop` goes on in the middle of the epoch. In a run of several
     processes a signal to one of them stops all after the same step.
@@ -77,8 +77,9 @@ class InterruptionHook(Hook):
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
-        # A second signal does what it does elsewhere.
-        self._stop_listening()
+        # A second Ctrl-C ends training at once. A second SIGTERM does not: a launcher sends one after every Ctrl-C.
+        if signal.SIGINT in self._former:
+            signal.signal(signal.SIGINT, self._former.pop(signal.SIGINT))
 
     def _stop_listening(self) -> None:
         for number, handler in self._former.items():

@@ -148,7 +148,7 @@ def _remarks(rows: Sequence[Reproduced]) -> Mapping[str, list[str]]:
                 remarks.setdefault("Not run", []).append(f"{name}: {'; '.join(run.problems)}")
             if outcome.submission is not None:
                 known = outcome.submission.startswith("not written")
-                where = outcome.submission if known else Path(run.folder.name) / outcome.submission
+                where = outcome.submission if known else Path(*run.folder.parts[-2:]) / outcome.submission
                 remarks.setdefault("For the evaluation server", []).append(f"{name}: {where}")
     return remarks
 

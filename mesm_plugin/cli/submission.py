@@ -2,6 +2,7 @@
 """`mesm submission`."""
 
 import argparse
+import sys
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,8 +14,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Packs the predictions of both splits for QVHighlights' evaluation server."""
-    from mesm_plugin.evaluation.server_archive import NAMES, write_server_archive
+    from mesm_plugin.evaluation.server_archive import NAMES, PUBLISHED_QUERIES, write_server_archive
 
     counts = write_server_archive(args.val, args.test, args.out)
     print(f"{args.out}: " + ", ".join(f"{NAMES[split]} ({count} queries)" for split, count in counts.items()))
+    for split, count in counts.items():
+        if count != PUBLISHED_QUERIES[split]:
+            message = f"{NAMES[split]} has {count} queries, but the {split} split {PUBLISHED_QUERIES[split]}"
+            print(f"warning: {message}; the server scores whole splits, val and then test", file=sys.stderr)
     return 0

@@ -52,8 +52,9 @@ def score_submission(
 ) -> tuple[dict[str, dict[str, float]], str | None]:
     """Scores a submission on one split or several, apart: moments, and highlights where both sides have them.
 
-    Queries are matched by `qid`; if the submission has none of the ground truth's, by `vid` and `query`, since code
-    bases number the queries of Charades-STA and TACoS differently.
+    Queries are matched by `qid`, where "7" is 7; if the submission has none of the ground truth's, or other videos and
+    sentences under them, by `vid` and `query`, since code bases number the queries of Charades-STA and TACoS
+    differently.
 
     Args:
         submission: What `read_submission` returns, of exactly the queries of all splits.
@@ -64,11 +65,15 @@ def score_submission(
         The scores by split, and what should be said about the matching, if anything.
 
     Raises:
-        ValueError: The queries of both sides differ, or see `evaluate_moment_retrieval`.
+        ValueError: The queries of both sides differ, some have clip scores and others not, or see
+            `evaluate_moment_retrieval`.
     """
     ground_truth = [record for records in splits.values() for record in records]
     notice = None
-    if {record["qid"] for record in submission}.isdisjoint(record["qid"] for record in ground_truth):
+    written = {str(record["qid"]): record for record in ground_truth}
+    submission = [{**record, "qid": written.get(str(record["qid"]), record)["qid"]} for record in submission]
+    named = [(record, written[str(record["qid"])]) for record in submission if str(record["qid"]) in written]
+    if not named or any(_is_another(record, true) for record, true in named):
         submission, notice = _renumbered(submission, ground_truth)
     owner = {record["qid"]: name for name, records in splits.items() for record in records}
     unknown = [record["qid"] for record in submission if record["qid"] not in owner]
@@ -82,14 +87,28 @@ def score_submission(
     for name, records in splits.items():
         predictions = [record for record in submission if owner[record["qid"]] == name]
         scores[name] = moment_scores(predictions, records, length_ranges=LENGTH_RANGES, **thresholds)
-        if all("pred_saliency_scores" in record for record in predictions) and "saliency_scores" in records[0]:
+        if "saliency_scores" in records[0] and any("pred_saliency_scores" in record for record in predictions):
             clips = highlight_scores(predictions, records)
             scores[name] |= {f"highlights/{key}": value for key, value in clips.items()}
     return scores, notice
 
 
+def _is_another(record: Record, other: Record) -> bool:
+    """Whether both name their video and sentence, and neither is the same."""
+    return all(
+        key in record and key in other and str(record[key]).strip() != str(other[key]).strip()
+        for key in ("vid", "query")
+    )
+
+
 def _renumbered(submission: Sequence[Record], ground_truth: Sequence[Record]) -> tuple[list[dict[str, Any]], str]:
     """The submission with the ids of the ground truth, found by video and sentence."""
+    unnamed = next((record["qid"] for record in submission if not {"vid", "query"} <= record.keys()), None)
+    if unnamed is not None:
+        raise ValueError(
+            f"no qid of the submission is in the annotations, such as {unnamed!r}, which has no 'vid' and 'query' to "
+            "be found by; check that both are of the same split"
+        )
     waiting: dict[tuple[Any, Any], list[Any]] = {}
     for record in ground_truth:
         waiting.setdefault(_sentence_of(record), []).append(record["qid"])
@@ -99,8 +118,9 @@ def _renumbered(submission: Sequence[Record], ground_truth: Sequence[Record]) ->
         qids = waiting.get(_sentence_of(record))
         if not qids:
             raise ValueError(
-                f"no qid of the submission is in the annotations, nor are video {record.get('vid')!r} and sentence "
-                f"{record.get('query')!r} of its qid {record['qid']!r}; check that both are of the same split"
+                "the submission numbers the queries otherwise than the annotations, which have no sentence "
+                f"{record['query']!r} of video {record['vid']!r}, its qid {record['qid']!r}; check that both are of "
+                "the same split"
             )
         renumbered.append({**record, "qid": qids.pop(0)})
     return renumbered, "Queries are matched by video and sentence, as the submission numbers them differently."

@@ -91,4 +91,6 @@ def _is_window(row: Any) -> bool:
 
 def _is_finite(value: Any) -> bool:
     # An integer beyond the range of float would raise in isfinite.
-    return isinstance(value, (int, float)) and abs(value) < 1e300 and math.isfinite(value)
+    return (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300 and math.isfinite(value)
+    )

@@ -67,6 +67,26 @@ def test_other_numbers_of_the_queries(score):
     assert "matched by video and sentence" in text
 
 
+def test_numbers_as_text(score):
+    code, scores, text = score([{**record, "qid": str(record["qid"])} for record in SUBMISSION])
+    assert (code, scores["mIoU"]) == (0, 57.5)
+    assert "matched" not in text
+
+
+def test_the_same_numbers_of_other_queries(score):
+    swapped = [{**record, "qid": 15 - record["qid"]} for record in SUBMISSION]
+    code, scores, text = score(swapped)
+    assert (code, scores["mIoU"]) == (0, 57.5)
+    assert "matched by video and sentence" in text
+
+
+def test_clip_scores_of_some_queries(score):
+    truth = [{**record, "relevant_clip_ids": [1], "saliency_scores": [[4, 1, 2]]} for record in TRUTH]
+    code, _, text = score([SUBMISSION[0], {**SUBMISSION[1], "pred_saliency_scores": [1.0]}], truth)
+    assert code == 2
+    assert "qid 8 has no pred_saliency_scores" in text
+
+
 def test_published_files(score, tmp_path):
     (tmp_path / "charades_sta_test.txt").write_text("a 0.0 10.0##One.\nb 4.0 8.0##Two.\n")
     (tmp_path / "Charades_v1_test.csv").write_text("id,length\na,20\nb,20\n")
@@ -80,7 +100,10 @@ def test_published_files(score, tmp_path):
         (tmp_path / f"{name}.json").write_text(
             json.dumps({"a": {"timestamps": [[0, 10]], "sentences": ["One."], key: 20}})
         )
-    both = [{**SUBMISSION[1], "qid": "novel_word-1"}, {**SUBMISSION[0], "qid": "charades_test_ood-1"}]
+    both = [
+        {**SUBMISSION[1], "qid": "novel_word-1"},
+        {**SUBMISSION[0], "vid": "a", "query": "One.", "qid": "charades_test_ood-1"},
+    ]
     _, scores, _ = score(both, [str(tmp_path / "novel_word.json"), str(tmp_path / "charades_test_ood.json")])
     assert {name: values["mIoU"] for name, values in scores.items()} == {"novel_word": 40, "charades_test_ood": 30}
 
@@ -93,8 +116,14 @@ def test_published_files(score, tmp_path):
         (
             [{**SUBMISSION[0], "qid": 1, "query": "Three."}],
             TRUTH,
-            "no qid of the submission is in the annotations, nor",
+            "which have no sentence 'Three.' of video 'b', its qid 1;",
         ),
+        (
+            [{"qid": 1, "pred_relevant_windows": [[0, 1, 1]]}],
+            TRUTH,
+            "in the annotations, such as 1, which has no 'vid' and 'query'",
+        ),
+        ([{"qid": 7, "pred_relevant_windows": [[True, 2, 1]]}], TRUTH, "'pred_relevant_windows' is no list of"),
         ([{"qid": 7}], TRUTH, "submission.jsonl:1: 'pred_relevant_windows' is no list of [start, end, score]"),
         ([{"qid": 7, "pred_relevant_windows": [[0, 1e400, 1]]}], TRUTH, "'pred_relevant_windows' is no list of"),
         ([{"qid": 7, "pred_relevant_windows": [[0, 10**400, 1]]}], TRUTH, "'pred_relevant_windows' is no list of"),

@@ -30,11 +30,22 @@ def test_archive(write, tmp_path):
         assert archive.read("hl_test_submission.jsonl") == test.read_bytes()
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_archive_is_utf8_without_mark(write, tmp_path, encoding):
+    val, test = write("a.jsonl", RECORD), write("b.jsonl", {**RECORD, "qid": 3})
+    (tmp_path / "marked.jsonl").write_text(val.read_text().rstrip(), encoding=encoding)
+    write_server_archive(tmp_path / "marked.jsonl", test, tmp_path / "x.zip")
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        assert archive.read("hl_val_submission.jsonl") == val.read_bytes()
+
+
 def test_command(write, tmp_path, capsys):
     val, test, out = write("a.jsonl", RECORD), write("b.jsonl", {**RECORD, "qid": 3}), tmp_path / "x.zip"
     assert main(["submission", str(val), str(test), "--out", str(out)]) == 0
     expected = f"{out}: hl_val_submission.jsonl (1 queries), hl_test_submission.jsonl (1 queries)\n"
-    assert capsys.readouterr().out == expected
+    output = capsys.readouterr()
+    assert output.out == expected
+    assert "warning: hl_val_submission.jsonl has 1 queries, but the val split 1550;" in output.err
     assert main(["submission", str(val), str(val), "--out", str(out)]) == 2
     assert "mesm submission: error: " in capsys.readouterr().err
 

@@ -18,13 +18,19 @@ def test_reads_data_sets_and_attributes(tmp_path: Path) -> None:
         file["v"] = np.arange(6).reshape(3, 2)
         file["v"].attrs["token_ids"] = [4, 5]
         file["w"] = 1.0
+        file["text"] = "features"
+        file["empty"] = h5py.Empty("f4")
     file = HDF5File(tmp_path / "a.hdf5", "feature file")
-    assert len(file) == 2
+    assert len(file) == 4
     assert "v" in file
     assert "x" not in file
     assert file.read("v").tolist() == [[0, 1], [2, 3], [4, 5]]
     assert file.attribute("v", "token_ids").tolist() == [4, 5]
     assert file.attribute("w", "token_ids") is None
+    # Whatever is no array of numbers can be told by its dtype.
+    assert file.read("w").dtype == np.float64
+    assert file.read("text").dtype.kind == "S"
+    assert file.read("empty").dtype == object
 
 
 def test_missing_file(tmp_path: Path) -> None:
@@ -108,7 +114,8 @@ def test_fork_waits_for_the_reads_of_other_threads(write_hdf5: Callable[..., str
     stop = threading.Event()
 
     def read() -> None:
-        while not stop.is_set():
+        # A lock is not fair: without a pause the thread that forks might never get it.
+        while not stop.wait(0.001):
             values.extend(file.read(f"v{i}")[0] - i for i in range(50))
 
     reader = threading.Thread(target=read)

@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     output = Path(args.out)
     needed = _needed(args)
-    found = find_entries(args.sources, args.key, args.ending, args.recursive, args.id_prefix, output)
+    videos = needed.durations if needed is not None and args.ids != "query" else ()
+    found = find_entries(args.sources, args.key, args.ending, args.recursive, args.id_prefix, output, videos)
     for note in found.notes:
         print(note)
     completeness = None
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
             return 1
-    is_text = args.ids == "query" or (completeness is not None and completeness.kind == "query") or bool(found.notes)
+    is_text = args.ids == "query" or (completeness is not None and completeness.kind == "query") or found.of_queries
     packed = pack_features(
         found.entries,
         output,
@@ -144,7 +145,7 @@ def _report(completeness: "Completeness", needed: "Needed") -> None:
     if completeness.missing:
         print(f"missing {kind}: {_listed(completeness.missing)}")
     if completeness.extra:
-        print(f"{len(completeness.extra)} others, which are packed, too: {_listed(completeness.extra)}")
+        print(f"{len(completeness.extra)} that the annotations do not name: {_listed(completeness.extra)}")
 
 
 def _report_lengths(packed: "Packed", needed: "Needed", clip_length: float) -> None:

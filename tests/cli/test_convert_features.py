@@ -62,11 +62,25 @@ def test_missing_ids(command: Command, clips: Path, annotations: Path, tmp_path:
     arguments = ["convert-features", clips, "--out", output, "--annotations", annotations]
     run = command(*arguments)
     assert run.code == 1
-    assert "2 of 3 annotated videos have features\nmissing videos: b\n1 others, which are packed, too: x" in run.out
+    assert "2 of 3 annotated videos have features\nmissing videos: b\n1 that the annotations do not name: x" in run.out
     assert "nothing was written" in run.err
     assert not output.exists()
     assert command(*arguments, "--allow-missing").code == 0
     assert output.exists()
+
+
+def test_ids_without_the_ending_of_a_video(command: Command, clips: Path, tmp_path: Path) -> None:
+    entry = {"timestamps": [[0, 2]], "sentences": ["a door"], "fps": 2.0, "num_frames": 20}
+    path = tmp_path / "test.json"
+    path.write_text(json.dumps({f"{name}.avi": entry for name in "abc"}), encoding="utf-8")
+    arguments = ["convert-features", clips, "--out", tmp_path / "all.hdf5", "--annotations", path]
+    run = command(*arguments)
+    assert run.code == 0
+    assert "3 ids are annotated ones but for the ending of a video: a is a.avi\n" in run.out
+    assert "3 data sets, 7 to 10 clips of" in run.out
+    with h5py.File(tmp_path / "all.hdf5") as file:
+        assert list(file) == ["a.avi", "b.avi", "c.avi"]
+    assert "is up to date" in command(*arguments).out
 
 
 def test_stop_and_skip(command: Command, clips: Path, annotations: Path, tmp_path: Path) -> None:

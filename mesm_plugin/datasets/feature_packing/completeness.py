@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mesm_plugin.datasets.charades_cd import CharadesCDDataset
 from mesm_plugin.datasets.charades_cg import CharadesCGDataset
 from mesm_plugin.datasets.charades_sta import CharadesSTADataset
 from mesm_plugin.datasets.dataset_names import published_dataset
@@ -73,8 +74,9 @@ def read_needed(
         dataset: Name of a published data set, see `published_dataset`.
         root: Folder of all data sets, see `published_dataset`.
         splits: Of the published data set; all if there are none.
-        files: Annotation files: `.jsonl` as those of QVHighlights, `.json` as those of TACoS or Charades-CG, `.txt` as
-            those of Charades-STA, whose durations are in the next `.csv` here or in `Charades_v1_SPLIT.csv` beside it.
+        files: Annotation files: `.jsonl` as those of QVHighlights, `.json` as those of TACoS, Charades-CG or
+            Charades-CD, `.txt` as those of Charades-STA, whose durations are in the next `.csv` here or in
+            `Charades_v1_SPLIT.csv` beside it.
 
     Raises:
         FileNotFoundError: A file does not exist.
@@ -147,8 +149,10 @@ def _annotations(path: Path, tables: Sequence[Path]) -> GroundingDataset:
     if ending == ".json":
         entries = read_json(path)
         first = next(iter(entries.values()), None) if isinstance(entries, dict) else None
-        is_tacos = isinstance(first, dict) and "fps" in first
-        return TACoSDataset(**parts, clip_length=None) if is_tacos else CharadesCGDataset(**parts, clip_length=1.0)
+        keys: Iterable[str] = first if isinstance(first, dict) else ()
+        if "fps" in keys:
+            return TACoSDataset(**parts, clip_length=None)
+        return (CharadesCDDataset if "video_duration" in keys else CharadesCGDataset)(**parts, clip_length=1.0)
     raise ValueError(f"--annotations {path}: expected a file of the kind .jsonl, .json or .txt (and .csv of durations)")
 
 

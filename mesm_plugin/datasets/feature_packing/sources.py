@@ -4,8 +4,8 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from mesm_plugin.datasets.array_files import ENDINGS, USUAL_KEYS, read_array
 from mesm_plugin.datasets.hdf5 import HDF5_ENDINGS, HDF5File
 
 _ALL_ENDINGS = (*ENDINGS, *HDF5_ENDINGS)
+_VIDEO_ENDINGS = (".avi", ".mkv", ".mov", ".mp4", ".mpg", ".webm")
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,13 @@ class Found:
         entries: In order of their sources, then of their ids.
         unreadable: HDF5 files that could not be opened, and why.
         notes: What a user should know about how ids were read.
+        of_queries: Whether the ids were recognised as those of queries.
     """
 
     entries: list[Entry] = field(default_factory=list)
     unreadable: dict[Path, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    of_queries: bool = False
 
 
 def find_entries(
@@ -100,11 +103,13 @@ def find_entries(
     recursive: bool = False,
     prefix: str | None = None,
     output: Path | None = None,
+    videos: Collection[str] = (),
 ) -> Found:
     """Finds the features in folders and files, without reading them.
 
     The id is the name of a file without its last ending, whatever dots and blanks it has, or the name of a data set in
     an HDF5 file. Where all ids are "qid" and a number, as in Moment-DETR's files of sentences, they are the number.
+    An id that is an annotated one but for the ending of a video file is that one, "s13-d21" for instance "s13-d21.avi".
     Hidden files and files with other endings are passed over.
 
     Args:
@@ -114,6 +119,7 @@ def find_entries(
         recursive: Takes the files of all sub-folders, too.
         prefix: What the ids begin with and is taken off; None for "qid" before numbers, as above.
         output: A file that is no source, if it lies in a folder.
+        videos: Annotated ids of videos.
 
     Raises:
         FileNotFoundError: A source does not exist.
@@ -137,7 +143,8 @@ def find_entries(
             raise ValueError(f"--out {output} is a source, too; write to another file")
         for file in files:
             _add(found, file, key)
-    found.entries = _renamed(found, prefix)
+    _take_off_prefix(found, prefix)
+    _name_as_annotated(found, videos)
     _refuse_duplicates(found.entries)
     return found
 
@@ -211,20 +218,35 @@ def _checked_id(id_: str, file: Path) -> str:
     return id_
 
 
-def _renamed(found: Found, prefix: str | None) -> list[Entry]:
+def _take_off_prefix(found: Found, prefix: str | None) -> None:
     entries = found.entries
     if prefix is None and entries and all(re.fullmatch(r"qid\d+", entry.id) for entry in entries):
-        prefix = "qid"
+        prefix, found.of_queries = "qid", True
         found.notes.append(f"ids are the numbers behind 'qid': {entries[0].id} is query {entries[0].id[3:]}")
     if not prefix:
-        return entries
+        return
     for entry in entries:
         if not entry.id.startswith(prefix) or entry.id == prefix:
             raise ValueError(f"{entry.place}: the id {entry.id!r} does not begin with --id-prefix {prefix!r}")
-    return [
-        Entry(entry.id[len(prefix) :], entry.file, entry.size, entry.modified, entry.key, entry.container)
-        for entry in entries
-    ]
+    found.entries = [replace(entry, id=entry.id[len(prefix) :]) for entry in entries]
+
+
+def _name_as_annotated(found: Found, videos: Collection[str]) -> None:
+    held = {entry.id for entry in found.entries}
+    times = Counter(map(_without_video_ending, videos))
+    annotated = {short: vid for vid in videos if vid not in held and times[short := _without_video_ending(vid)] == 1}
+    named = {
+        id_: annotated[short] for id_ in held.difference(videos) if (short := _without_video_ending(id_)) in annotated
+    }
+    if named:
+        id_, vid = min(named.items())
+        found.notes.append(f"{len(named)} ids are annotated ones but for the ending of a video: {id_} is {vid}")
+        found.entries = [replace(entry, id=named.get(entry.id, entry.id)) for entry in found.entries]
+
+
+def _without_video_ending(id_: str) -> str:
+    name, ending = os.path.splitext(id_)
+    return name if ending.lower() in _VIDEO_ENDINGS else id_
 
 
 def _refuse_duplicates(entries: Sequence[Entry]) -> None:

@@ -46,14 +46,17 @@ def test_annotation_files(tmp_path: Path) -> None:
             {"t.avi": {"timestamps": [[0, 29]], "sentences": ["x"], "fps": 29.0, "num_frames": 290}}
         ),
         "novel_word.json": json.dumps({"g": {"timestamps": [[0, 2]], "sentences": ["x"], "duration": 30.0}}),
+        "charades_test_ood.json": json.dumps(
+            {"d": {"timestamps": [[0, 2]], "sentences": ["x"], "video_duration": 9.0}}
+        ),
         "charades_sta_test.txt": "c 0.0 2.0##x",
         "Charades_v1_test.csv": "id,length\nc,40.0",
     }
     for name, content in files.items():
         (tmp_path / name).write_text(content + "\n", encoding="utf-8")
     needed = read_needed(files=[tmp_path / name for name in files])
-    assert needed.durations == {"s_60.0_210.0": 150, "t.avi": 10, "g": 30, "c": 40}
-    assert list(needed.sentences) == ["7", "tacos-1", "novel_word-1", "0"]
+    assert needed.durations == {"s_60.0_210.0": 150, "t.avi": 10, "g": 30, "d": 9, "c": 40}
+    assert list(needed.sentences) == ["7", "tacos-1", "novel_word-1", "charades_test_ood-1", "0"]
     # The durations beside a file are found without being named.
     assert read_needed(files=[tmp_path / "charades_sta_test.txt"]).durations == {"c": 40}
     (tmp_path / "a.xml").touch()

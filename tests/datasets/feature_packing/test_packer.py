@@ -110,6 +110,8 @@ def damage(folder: Path, id_: str, how: str) -> None:
     }
     if how == "truncated":
         file.write_bytes(file.read_bytes()[:150])
+    elif how == "another format":
+        file.write_text("clips\n")
     elif how == "nothing":
         file.write_bytes(b"")
     elif how == "link":
@@ -122,6 +124,7 @@ def damage(folder: Path, id_: str, how: str) -> None:
 PROBLEMS = {
     "truncated": r"b\.npz is truncated or is not a NumPy file",
     "nothing": r"b\.npz is truncated or is not a NumPy file",
+    "another format": r"b\.npz is truncated or is not a NumPy file(\n|$)",
     "link": r"not found: .*b\.npz",
     "key": r"b\.npz holds the arrays x, y; expected one",
     "pickle": r"b\.npz holds pickled objects, which are not safe to load",

@@ -26,6 +26,7 @@ def test_numbers_behind_qid(write_folder: WriteFolder) -> None:
     found = find_entries([write_folder(ids=["qid10", "qid9"], key="last_hidden_state")])
     assert [entry.id for entry in found.entries] == ["10", "9"]
     assert found.notes == ["ids are the numbers behind 'qid': qid10 is query 10"]
+    assert found.of_queries
     assert [entry.id for entry in find_entries([write_folder("mixed", ids=["qid1", "qidx"])]).entries] == [
         "qid1",
         "qidx",
@@ -37,6 +38,18 @@ def test_prefix(write_folder: WriteFolder) -> None:
     assert [entry.id for entry in find_entries([folder], prefix="v_").entries] == ["a", "b"]
     with pytest.raises(ValueError, match=r"a\.npz: the id 'v_a' does not begin with --id-prefix 'w_'"):
         find_entries([folder], prefix="w_")
+
+
+def test_ending_of_a_video(write_folder: WriteFolder) -> None:
+    folder = write_folder(ids=["s1", "s2.avi", "v_60.0_210.0", "x.mp4", "y"])
+    videos = ["s1.avi", "s2.avi", "v_60.0_210.0", "x", "y.avi", "y.mp4", "z.avi"]
+    found = find_entries([folder], videos=videos)
+    assert [entry.id for entry in found.entries] == ["s1.avi", "s2.avi", "v_60.0_210.0", "x", "y"]
+    assert found.notes == ["2 ids are annotated ones but for the ending of a video: s1 is s1.avi"]
+    assert not found.of_queries
+    with pytest.raises(ValueError, match=r"s1\.avi is in both .*/s1\.npz and .*/s1\.mp4\.npz"):
+        find_entries([folder, write_folder("more", ids=["s1.mp4"])], videos=videos)
+    assert len(find_entries([folder, write_folder("again", ids=["s1.avi"])], videos=videos).entries) == 6
 
 
 def test_every_kind_of_file(tmp_path: Path) -> None:

@@ -118,7 +118,9 @@ def _numpy_array(path: Path, key: str | None) -> np.ndarray:
             raise ValueError(
                 f"{path} holds pickled objects, which are not safe to load; save an array of numbers"
             ) from error
-        raise ValueError(f"{path} is truncated or is not a NumPy file ({error})") from error
+        # Of bytes that it does not know NumPy says that they are pickled, and how to load that.
+        reason = "" if "pickle" in str(error) else f" ({error})"
+        raise ValueError(f"{path} is truncated or is not a NumPy file{reason}") from error
     raise ValueError(_unclear(path, "arrays", names, key))
 
 

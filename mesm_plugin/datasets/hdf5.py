@@ -89,7 +89,8 @@ class HDF5File:
     def read(self, key: str) -> np.ndarray:
         """The data set of `key`, which has to be in the file."""
         with self._reading(key) as file:
-            return self._data_set(file, key)[()]
+            # Scalars come as Python objects, an empty data space as one of h5py.
+            return np.asarray(self._data_set(file, key)[()])
 
     def attribute(self, key: str, name: str) -> np.ndarray | None:
         """Attribute `name` of the data set of `key`; None if it has none of that name."""

@@ -148,8 +148,8 @@ def _annotations(path: Path, tables: Sequence[Path]) -> GroundingDataset:
         )
     if ending == ".json":
         entries = read_json(path)
-        first = next(iter(entries.values()), None) if isinstance(entries, dict) else None
-        keys: Iterable[str] = first if isinstance(first, dict) else ()
+        values = entries.values() if isinstance(entries, dict) else ()
+        keys = {key for entry in values if isinstance(entry, dict) for key in entry}
         if "fps" in keys:
             return TACoSDataset(**parts, clip_length=None)
         return (CharadesCDDataset if "video_duration" in keys else CharadesCGDataset)(**parts, clip_length=1.0)

@@ -102,8 +102,8 @@ def pack_features(
         )
     options = {"format": 1, "dtype": dtype, "key": key}
     fingerprint = _fingerprint(entries, options)
-    parts = parts_folder(output)
     there = _existing(output)
+    parts = parts_folder(output)
     # An attribute of HDF5 takes 64 KB at most.
     named = [*sources[:20], *([f"and {len(sources) - 20} more"] if len(sources) > 20 else [])]
     if there is not None:
@@ -262,10 +262,11 @@ def _existing(output: Path) -> dict[str, Any] | None:
     """The attributes of a file that exists; none if it is no HDF5 file."""
     import h5py
 
-    if output.is_dir():
-        raise ValueError(f"--out {output} is a folder, expected the path of a file")
     if not output.exists():
         return None
+    if not output.is_file():
+        kind = "folder" if output.is_dir() else "device"
+        raise ValueError(f"--out {output} is a {kind}, expected the path of a file")
     try:
         with h5py.File(output, "r") as file:
             return dict(file.attrs)

@@ -62,6 +62,12 @@ def test_annotation_files(tmp_path: Path) -> None:
     (tmp_path / "a.xml").touch()
     with pytest.raises(ValueError, match=r"--annotations .*a\.xml: expected a file of the kind"):
         read_needed(files=[tmp_path / "a.xml"])
+    (tmp_path / "tacos.json").write_text(json.dumps({"s.avi": [], "t.avi": {"fps": 29.0}}), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"tacos\.json: video 's\.avi': expected a JSON object"):
+        read_needed(files=[tmp_path / "tacos.json"])
+    (tmp_path / "tacos.json").write_text(json.dumps({"s.avi": {}, "t.avi": {"fps": 29.0}}), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"tacos\.json: video 's\.avi': 'fps' is missing"):
+        read_needed(files=[tmp_path / "tacos.json"])
     with pytest.raises(FileNotFoundError, match=r"annotation file not found: .*gone\.json"):
         read_needed(files=[tmp_path / "gone.json"])
 

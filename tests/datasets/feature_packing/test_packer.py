@@ -98,6 +98,13 @@ def test_something_else_is_not_replaced(write_folder: WriteFolder, output: Path)
     assert output.read_text() == "notes"
 
 
+def test_output_is_a_file(write_folder: WriteFolder, tmp_path: Path) -> None:
+    folder = write_folder()
+    for output, kind in ((Path(""), "folder"), (tmp_path, "folder"), (Path("/dev/null"), "device")):
+        with pytest.raises(ValueError, match=rf"--out {output} is a {kind}, expected the path of a file"):
+            pack(folder, output, overwrite=True)
+
+
 def damage(folder: Path, id_: str, how: str) -> None:
     file = folder / f"{id_}.npz"
     values: dict[str, Any] = {

@@ -265,8 +265,8 @@ def _existing(output: Path) -> dict[str, Any] | None:
     if not output.exists():
         return None
     if not output.is_file():
-        kind = "folder" if output.is_dir() else "device"
-        raise ValueError(f"--out {output} is a {kind}, expected the path of a file")
+        kind = "a folder" if output.is_dir() else "a device or pipe"
+        raise ValueError(f"--out {output} is {kind}, expected the path of a file")
     try:
         with h5py.File(output, "r") as file:
             return dict(file.attrs)

@@ -100,8 +100,9 @@ def test_something_else_is_not_replaced(write_folder: WriteFolder, output: Path)
 
 def test_output_is_a_file(write_folder: WriteFolder, tmp_path: Path) -> None:
     folder = write_folder()
-    for output, kind in ((Path(""), "folder"), (tmp_path, "folder"), (Path("/dev/null"), "device")):
-        with pytest.raises(ValueError, match=rf"--out {output} is a {kind}, expected the path of a file"):
+    os.mkfifo(tmp_path / "pipe")
+    for output, kind in ((Path(), "a folder"), (tmp_path, "a folder"), (tmp_path / "pipe", "a device or pipe")):
+        with pytest.raises(ValueError, match=rf"--out {output} is {kind}, expected the path of a file"):
             pack(folder, output, overwrite=True)
 
 

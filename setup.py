@@ -22,7 +22,8 @@ assert version, "mesm_plugin/version.py has no __version__"
 
 # Not required: PyTorch's builds for GPUs bring the version that they need, that of 2.13 for CUDA needs 3.7.1.
 TRITON = 'triton>=3.7.1,<3.10; platform_system == "Linux"'
-TEST = [TRITON, "setuptools>=68", "pytest>=8", "pytest-benchmark>=4", "hypothesis>=6", "ruff>=0.6", "mypy>=1.10"]
+CLIP = ["transformers>=4.40", "tokenizers>=0.19", "ftfy>=6"]
+TEST = [TRITON, *CLIP, "setuptools>=68", "pytest>=8", "pytest-benchmark>=4", "hypothesis>=6", "ruff>=0.6", "mypy>=1.10"]
 
 setup(
     name="mesm_plugin",
@@ -47,6 +48,6 @@ setup(
         "tensorboard>=2.10",
         "rich>=12",
     ],
-    extras_require={"triton": [TRITON], "test": TEST},
+    extras_require={"triton": [TRITON], "clip": CLIP, "test": TEST},
     entry_points={"console_scripts": ["mesm = mesm_plugin.cli.main:main"]},
 )

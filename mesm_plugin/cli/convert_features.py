@@ -3,10 +3,11 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mesm_plugin.utils import listed
 
 if TYPE_CHECKING:
     from mesm_plugin.datasets.feature_packing import Completeness, Found, Needed, Packed
@@ -103,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         completeness = check_completeness(packed.lengths, needed, completeness.kind if completeness else args.ids)
         print(
             f"without what was left out, {len(completeness.missing)} of {completeness.needed} are missing"
-            + (f": {_listed(completeness.missing)}" if completeness.missing else "")
+            + (f": {listed(completeness.missing)}" if completeness.missing else "")
         )
     if completeness is not None:
         missing = bool(completeness.missing) and not args.allow_missing
@@ -143,9 +144,9 @@ def _report(completeness: "Completeness", needed: "Needed") -> None:
     print(f"annotations: {', '.join(needed.splits)}")
     print(f"{there} of {completeness.needed} annotated {kind} have features")
     if completeness.missing:
-        print(f"missing {kind}: {_listed(completeness.missing)}")
+        print(f"missing {kind}: {listed(completeness.missing)}")
     if completeness.extra:
-        print(f"{len(completeness.extra)} that the annotations do not name: {_listed(completeness.extra)}")
+        print(f"{len(completeness.extra)} that the annotations do not name: {listed(completeness.extra)}")
 
 
 def _report_lengths(packed: "Packed", needed: "Needed", clip_length: float) -> None:
@@ -155,7 +156,7 @@ def _report_lengths(packed: "Packed", needed: "Needed", clip_length: float) -> N
     if odd:
         print(
             f"warning: {len(odd)} videos have over 2 clips more or less than their duration over {clip_length:g} s: "
-            + _listed([f"{vid} ({packed.lengths[vid]} clips, {needed.durations[vid]:.1f} s)" for vid in odd])
+            + listed([f"{vid} ({packed.lengths[vid]} clips, {needed.durations[vid]:.1f} s)" for vid in odd])
         )
     else:
         print(f"clips: as many as the durations over {clip_length:g} s, up to 2 more or less")
@@ -186,7 +187,3 @@ def _summarise(packed: "Packed", found: "Found", output: Path, rows: str, dtype:
             f"mend them and run the same command again, which reads only these; {parts_folder(output)} is for that",
             file=sys.stderr,
         )
-
-
-def _listed(names: Sequence[str], most: int = 10) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mesm_plugin.datasets.files import require_file
+from mesm_plugin.utils import listed
 
 ENDINGS = (".npy", ".npz", ".pt", ".pth")
 # Of several arrays in a file these are meant, as Moment-DETR's files name clips and words.
@@ -156,7 +157,7 @@ def _chosen(names: Sequence[str], key: str | None) -> str | None:
 
 
 def _unclear(path: Path, what: str, names: Sequence[str], key: str | None) -> str:
-    held = ", ".join(map(str, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "") or "none"
+    held = listed(names) or "none"
     if key is not None:
         return f"{path} has no key {key!r}; it holds the {what} {held}"
     return f"{path} holds the {what} {held}; expected one, or one called {' or '.join(map(repr, USUAL_KEYS))}"

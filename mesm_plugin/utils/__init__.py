@@ -2,5 +2,6 @@
 """What every layer may use."""
 
 from mesm_plugin.utils.atomic_file import atomic_file, remove_unfinished
+from mesm_plugin.utils.listing import listed
 
-__all__ = ["atomic_file", "remove_unfinished"]
+__all__ = ["atomic_file", "listed", "remove_unfinished"]

@@ -13,6 +13,7 @@ import numpy as np
 
 from mesm_plugin.datasets.array_files import ENDINGS, USUAL_KEYS, read_array
 from mesm_plugin.datasets.hdf5 import HDF5_ENDINGS, HDF5File
+from mesm_plugin.utils import listed
 
 _ALL_ENDINGS = (*ENDINGS, *HDF5_ENDINGS)
 _VIDEO_ENDINGS = (".avi", ".mkv", ".mov", ".mp4", ".mpg", ".webm")
@@ -157,7 +158,7 @@ def _files_of(folder: Path, ending: str | None, recursive: bool, output: Path | 
     if deeper and not recursive:
         folders = sorted({file.relative_to(folder).parts[0] for file in deeper})
         raise ValueError(
-            f"{folder} has feature files in sub-folders ({_listed(folders)}); name one of them as the source, or take "
+            f"{folder} has feature files in sub-folders ({listed(folders, 5)}); name one of them as the source, or take "
             "all with --recursive"
         )
     if not files:
@@ -260,7 +261,3 @@ def _refuse_duplicates(entries: Sequence[Entry]) -> None:
 
 def _same(file: Path, other: Path) -> bool:
     return file.exists() and other.exists() and file.samefile(other)
-
-
-def _listed(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         row="word" if is_text else "clip",
         skip=args.on_error == "skip",
         overwrite=args.overwrite,
-        track=partial(track_progress, what="packing", unit="files"),
+        track=partial(track_progress, unit="files"),
         unreadable=found.unreadable,
     )
     _summarise(packed, found, output, "words" if is_text else "clips", args.dtype)

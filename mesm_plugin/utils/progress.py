@@ -16,7 +16,7 @@ def track_progress(items: Sequence[T], what: str, unit: str, seconds: float = 10
 
     Args:
         items: What is worked on.
-        what: Is done with them, such as "packing".
+        what: Is done with them, such as "reading".
         unit: What they are, such as "files".
         seconds: Between two lines.
     """

@@ -22,7 +22,11 @@ from mesm_plugin.datasets.feature_packing.journal import ArrayJournal
 from mesm_plugin.datasets.feature_packing.sources import Entry
 from mesm_plugin.utils import atomic_file
 
-Track = Callable[[Sequence[Entry]], Iterable[Entry]]
+Track = Callable[[Sequence[Entry], str], Iterable[Entry]]
+
+
+def _untracked(entries: Sequence[Entry], what: str) -> Iterable[Entry]:
+    return entries
 
 
 @dataclass
@@ -71,7 +75,7 @@ def pack_features(
     row: str = "clip",
     skip: bool = False,
     overwrite: bool = False,
-    track: Track = iter,
+    track: Track = _untracked,
     unreadable: Mapping[Path, str] = MappingProxyType({}),
 ) -> Packed:
     """Packs features into an HDF5 file with one data set (L, D) per id, which appears only when it is whole.
@@ -89,7 +93,7 @@ def pack_features(
         row: What a row is: "clip" or "word".
         skip: Leaves out what cannot be read or used, and lists it in `left_out_file`, instead of raising.
         overwrite: Replaces a file that has something else.
-        track: Wraps the entries that are read, to show progress.
+        track: Wraps the entries that are worked on, to show progress; called with them and "reading" or "writing".
         unreadable: HDF5 files among the sources whose ids are not known, and why.
 
     Raises:
@@ -126,7 +130,7 @@ def pack_features(
         reader = _Reader(journal, dtype, dim, row, skip)
         if not skip:
             reader.expect_width_of(entries)
-        for entry in track(pending):
+        for entry in track(pending, "reading"):
             try:
                 reader.keep(entry)
             except _DiskError as error:
@@ -154,7 +158,7 @@ def pack_features(
             "left_out": len(packed.left_out),
             "fingerprint": _fingerprint(chosen, options),
         }
-        _write(output, parts, journal, chosen, packed, provenance)
+        _write(output, parts, journal, chosen, packed, provenance, track)
     if not packed.left_out:
         # With something left out, a run after it is mended goes on from what is finished.
         shutil.rmtree(parts, ignore_errors=True)
@@ -312,6 +316,7 @@ def _write(
     entries: Sequence[Entry],
     packed: Packed,
     provenance: dict[str, Any],
+    track: Track,
 ) -> None:
     import h5py
 
@@ -319,7 +324,7 @@ def _write(
     unfinished = parts / "output.tmp"
     try:
         with open(unfinished, "w+b", buffering=0) as raw, h5py.File(target := DiskFile(raw), "w") as file:
-            for entry in sorted(entries, key=lambda entry: entry.id):
+            for entry in track(sorted(entries, key=lambda entry: entry.id), "writing"):
                 array, info = journal.read(entry.id), journal.records[entry.id].info
                 data = file.create_dataset(entry.id, data=array)
                 if "token_ids" in info:

@@ -158,8 +158,8 @@ def _files_of(folder: Path, ending: str | None, recursive: bool, output: Path | 
     if deeper and not recursive:
         folders = sorted({file.relative_to(folder).parts[0] for file in deeper})
         raise ValueError(
-            f"{folder} has feature files in sub-folders ({listed(folders, 5)}); name one of them as the source, or take "
-            "all with --recursive"
+            f"{folder} has feature files in sub-folders ({listed(folders, 5)}); name one of them as the source, or "
+            "take all with --recursive"
         )
     if not files:
         what = ending or ", ".join(_ALL_ENDINGS)

@@ -37,14 +37,15 @@ def stored(folder: Path, id_: str) -> np.ndarray:
 
 
 class Reads:
-    """Notes what is read."""
+    """Notes what is read, and what is written."""
 
     def __init__(self) -> None:
         self.ids: list[str] = []
+        self.written: list[str] = []
 
-    def __call__(self, entries: Sequence[Entry]) -> Iterator[Entry]:
+    def __call__(self, entries: Sequence[Entry], what: str) -> Iterator[Entry]:
         for entry in entries:
-            self.ids.append(entry.id)
+            {"reading": self.ids, "writing": self.written}[what].append(entry.id)
             yield entry
 
 
@@ -311,17 +312,14 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from mesm_plugin.datasets.feature_packing import find_entries, pack_features
-from mesm_plugin.datasets.feature_packing import packer
 
-def track(entries):
+def track(entries, what):
     for number, entry in enumerate(entries):
-        if number == 3:
+        if what == sys.argv[3] and number == 3:
             os.kill(os.getpid(), signal.SIGKILL)
         yield entry
 
-if sys.argv[3] == "writing":
-    packer.os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
-pack_features(find_entries([sys.argv[1]]).entries, Path(sys.argv[2]), track=track if sys.argv[3] == "reading" else iter)
+pack_features(find_entries([sys.argv[1]]).entries, Path(sys.argv[2]), track=track)
 """
 
 
@@ -334,6 +332,7 @@ def test_killed_run_is_gone_on_with(write_folder: WriteFolder, output: Path, sta
     reads = Reads()
     packed = pack(folder, output, track=reads)
     assert reads.ids == left
+    assert reads.written == ["a", "b", "c", "d"]
     assert packed.kept == 4 - len(left)
     store = HDF5FeatureStore(output, normalize=False)
     for id_ in "abcd":

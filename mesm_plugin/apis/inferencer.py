@@ -103,13 +103,17 @@ class GroundingInferencer:
         sentences: str | Sequence[str],
         duration: float | None = None,
         vid: str = "video",
+        places: Sequence[str] | None = None,
     ) -> GroundingDataSample:
-        """As calling the inferencer, but returns the data sample, which can be drawn; `vid` is what it is called."""
+        """As calling the inferencer, but returns the data sample, which can be drawn.
+
+        `vid` is what the video is called; `places` says where each array of `features` is from, for messages.
+        """
         sentences = [sentences] if isinstance(sentences, str) else list(sentences)
         if not sentences:
             raise ValueError("there is no sentence to look for")
         parts = [features] if isinstance(features, np.ndarray) else list(features)
-        clips = self.dataset.features.join(parts)
+        clips = self.dataset.features.join(parts, places)
         # Together, so that a file of word vectors is read once for all sentences.
         self.dataset.text.prepare([(sentence, None) for sentence in sentences])
         queries = [{"qid": None, "sentence": sentence} for sentence in sentences]
@@ -127,7 +131,7 @@ class GroundingInferencer:
             max_clips=self.dataset.max_clips,
             tef=self.dataset.tef,
         )
-        self._check_width(item["video"].shape[1])
+        self._check_width(item["video"].shape[1], places)
         with torch.inference_mode():
             return self.model.test_step(collate_grounding([item], training=False))[0]
 
@@ -161,14 +165,17 @@ class GroundingInferencer:
         self.dataset.text.prepare([(query["sentence"], query["qid"]) for query in queries])
         for index in indices:
             item = self.dataset.prepare_data(index)
-            self._check_width(item["video"].shape[1])
+            self._check_width(item["video"].shape[1], [f"video {item['data_sample'].vid}"])
             yield item
 
-    def _check_width(self, width: int) -> None:
+    def _check_width(self, width: int, places: Sequence[str] | None) -> None:
         expected = self.config.model.get("video_dims", width)
         if width != expected:
             endpoint = 2 if self.dataset.tef else 0
-            raise ValueError(f"the features have {width - endpoint} channels, the model expects {expected - endpoint}")
+            of = f" of {' and '.join(map(str, places))}" if places else ""
+            raise ValueError(
+                f"the features{of} have {width - endpoint} channels, the model expects {expected - endpoint}"
+            )
 
     def _checked_duration(self, duration: float | None, num_clips: int) -> float:
         if duration is None:

@@ -52,6 +52,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.seed < 0:
         raise ValueError(f"--seed is {args.seed}, expected at least 0")
+    if args.plot is not None:
+        from mesm_plugin.engine.figure_file import check_figure_file
+
+        check_figure_file(args.plot)
 
     def inferencer(config: str, checkpoint: str) -> GroundingInferencer:
         return GroundingInferencer(read_config(config, args.cfg_options), checkpoint, args.device, args.split)
@@ -75,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
 
 def similarity_table(study: "AlignmentStudy") -> str:
     """The similarities of each pair of features as text."""
+    from mesm_plugin.analysis import PAIRS
+
     if len(study.features) == 1:
         query = study.features[0]
         lines = [f"query {query.qid} of video {query.vid}: {query.sentence}", f"segment of {len(query.segment)} clips"]
@@ -89,7 +95,8 @@ def similarity_table(study: "AlignmentStudy") -> str:
         else:
             cells = [f"{values.mean():.3f} ± {values.std():.3f}" for values in (first, whole)]
         lines.append(f"{curve.pair.label:<26} {cells[0]:>14} {cells[1]:>17} {chance:>8.3f}")
-    lines += [f"left out: {key}: {reason}" for key, reason in study.left_out.items()]
+    labels = {pair.key: pair.label for pair in PAIRS}
+    lines += [f"left out: {labels[key]}: {reason}" for key, reason in study.left_out.items()]
     return "\n".join(lines)
 
 

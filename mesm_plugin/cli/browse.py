@@ -69,6 +69,10 @@ def _browse(args: argparse.Namespace) -> int:
 
     if args.classes is not None and args.classes < 1:
         raise ValueError(f"--classes is {args.classes}, expected at least 1")
+    if args.plot is not None:
+        from mesm_plugin.engine.figure_file import check_figure_file
+
+        check_figure_file(args.plot)
     opened = _open(args)
     names = _chosen(opened, args.split)
     if args.vocabulary is not None:
@@ -117,8 +121,10 @@ def _open(args: argparse.Namespace) -> "OpenedSplits":
         try:
             find_config(args.dataset)
         except FileNotFoundError as error:
-            _, near, names = str(error).partition("did you mean")
-            raise ValueError(f"{unknown}; nor is it a config" + (near and f", {near}{names}")) from error
+            problem, _, names = str(unknown).partition("; ")
+            _, near, configs = str(error).partition("did you mean ")
+            hint = f"did you mean {configs}" if near and "did you mean" not in names else names
+            raise ValueError(f"{problem} and no config of that name; {hint}") from error
         if args.data is not None:
             raise ValueError("--data goes with the name of a data set; for a config set MESM_DATA=DIR") from None
     else:

@@ -68,6 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the moments of each sentence, and writes them as JSON and as a picture."""
     _check(args)
+    if args.plot is not None:
+        from mesm_plugin.engine.figure_file import check_figure_file
+
+        check_figure_file(args.plot)
     first = ComparedModel(args.config, args.checkpoint, args.features, args.cfg_options)
     models = [first, *(args.compare or ())]
     labels = _labels(args.label, models)
@@ -163,7 +167,7 @@ def _predict(
         return sample
     video, parts = read_feature_files(features, args.video)
     duration = args.duration if earlier is None else earlier.duration
-    return inferencer.ground(parts, args.sentence, duration, video)
+    return inferencer.ground(parts, args.sentence, duration, video, places=features)
 
 
 def _set_true_moments(args: argparse.Namespace, predictions: "Predictions") -> None:

@@ -62,6 +62,7 @@ class FeatureStore(ABC):
         widths = [dim for dim in self.dims if dim is not None]
         if len(parts) == 1 < len(self.dims) == len(widths) and parts[0].ndim == 2 and parts[0].shape[1] == sum(widths):
             parts = np.split(parts[0], np.cumsum(widths[:-1]), axis=1)
+            places = places and list(places) * len(parts)
         if len(parts) != len(self.dims):
             raise ValueError(
                 f"got {len(parts)} feature arrays, expected {len(self.dims)}, as the data set has feature files"

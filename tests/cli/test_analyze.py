@@ -80,7 +80,7 @@ def test_drawn_queries(analyze, tmp_path):
     assert len(set(qids)) == 5
     assert output.out.startswith("5 queries, mean and standard deviation")
     assert record["left_out"] == {KEYS[1]: "no model that was trained without masked words was given"}
-    assert f"left out: {KEYS[1]}: no model" in output.out
+    assert "left out: F_q, F_v^enh without MLM: no model" in output.out
     line = record["pairs"][KEYS[0]]
     assert line["mean"][0] == pytest.approx(np.mean([values[0] for values in line["similarity"]]))
     assert line["whole_text_mean"] == pytest.approx(np.mean([values[-1] for values in line["similarity"]]))
@@ -100,7 +100,7 @@ def test_models_without_a_part(command, small, tmp_path):
         torch.save({"state_dict": MODELS.build(config.model).state_dict()}, tmp_path / "no_ss.pth")
     output = command("analyze", "similarity", tmp_path / "no_ss.py", tmp_path / "no_ss.pth", "--query", 0)
     assert output.code == 0
-    assert f"left out: {KEYS[3]}: the model has no SS-MESM" in output.out
+    assert "left out: F_q^enh, F_v^enh: the model has no SS-MESM" in output.out
 
 
 def test_another_aligner(command, small, tmp_path):

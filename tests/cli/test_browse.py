@@ -123,8 +123,15 @@ def test_files_of_a_config_are_shown_apart(command, data, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["taco"], "there is no data set 'taco'; did you mean tacos?; nor is it a config"),
-        (["nothing"], "no data set 'nothing'; expected one of charades, charades_cg, charades_cd, tacos, qvhighlights"),
+        (["taco"], "there is no data set 'taco' and no config of that name; did you mean tacos?"),
+        (
+            ["mesm_taco"],
+            "there is no data set 'mesm_taco' and no config of that name; did you mean mesm_tacos_c3d_glove",
+        ),
+        (
+            ["nothing"],
+            "no data set 'nothing' and no config of that name; expected one of charades, charades_cg, ",
+        ),
         (["mesm_synthetic", "--data", "x"], "--data goes with the name of a data set; for a config set MESM_DATA=DIR"),
         (["tacos", "--cfg-options", "a=1"], "--cfg-options changes a config, but tacos is the name of a data set"),
         (["tacos", "--split", "dev"], "--split dev: TACoS has the splits train, val, test"),

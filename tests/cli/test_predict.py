@@ -120,8 +120,14 @@ def test_bad_input(predict, folder, monkeypatch, arguments, message):
     assert "Traceback" not in output.err
 
 
+def test_endings_of_pictures_are_checked_before_the_work(predict, folder, tmp_path):
+    files = ["--features", folder / "kitchen.npy", "--json", tmp_path / "moments.json", "--plot", tmp_path / "x.docx"]
+    assert predict(*files, *sentences_of(SENTENCES)).code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nan_in_features(predict, tmp_path):
     np.save(tmp_path / "broken.npy", np.full((5, 8), np.nan))
     output = predict("--features", tmp_path / "broken.npy", *sentences_of(SENTENCES[:1]))
     assert output.code == 2
-    assert "nan in clip 0" in output.err
+    assert f"{tmp_path / 'broken.npy'}: nan in clip 0" in output.err

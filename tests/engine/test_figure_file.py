@@ -4,7 +4,7 @@
 import pytest
 from matplotlib.figure import Figure
 
-from mesm_plugin.engine.figure_file import save_figure
+from mesm_plugin.engine.figure_file import check_figure_file, save_figure
 
 
 @pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
@@ -18,3 +18,11 @@ def test_formats(ending, start, tmp_path):
 def test_unknown_format(tmp_path):
     with pytest.raises(ValueError, match=r"cannot draw to .*picture.txt: its ending should be one of .*png"):
         save_figure(Figure(), tmp_path / "picture.txt")
+
+
+@pytest.mark.parametrize("name", ["picture", "picture.txt", ".png"])
+def test_check_before_drawing(tmp_path, name):
+    check_figure_file(tmp_path / "new" / "picture.PNG")
+    with pytest.raises(ValueError, match="cannot draw to"):
+        check_figure_file(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []

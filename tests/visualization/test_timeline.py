@@ -96,3 +96,10 @@ def test_figure_is_not_known_to_pyplot(sample):
     before = pyplot.get_fignums()
     draw_timelines([sample])
     assert pyplot.get_fignums() == before
+
+
+def test_many_clips_are_not_covered_by_the_lines_between(sample):
+    sample.set_metainfo({"num_clips": 3000})
+    sample.pred_saliency = [np.linspace(-1, 1, 3000)] * 2
+    (mesh,) = draw_timelines([sample]).axes[1].collections
+    assert mesh.get_linewidth() == 0

@@ -124,10 +124,7 @@ def test_files_of_a_config_are_shown_apart(command, data, monkeypatch):
     ("arguments", "message"),
     [
         (["taco"], "there is no data set 'taco' and no config of that name; did you mean tacos?"),
-        (
-            ["mesm_taco"],
-            "there is no data set 'mesm_taco' and no config of that name; did you mean mesm_tacos_c3d_glove",
-        ),
+        (["mesm_chara"], "data set 'mesm_chara' and no config of that name; did you mean mesm_charades_"),
         (
             ["nothing"],
             "no data set 'nothing' and no config of that name; expected one of charades, charades_cg, ",

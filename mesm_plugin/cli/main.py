@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 from mesm_plugin.cli.errors import readable
 from mesm_plugin.version import __version__
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         that stopped it: 130 after Ctrl-C.
     """
     args = build_parser().parse_args(argv)
+    joined = _process_group() is not None
     try:
         if getattr(args, "nproc", None) is not None:
             from mesm_plugin.cli.processes import run_in_processes
@@ -67,14 +69,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mesm {args.command}: error: {message}", file=sys.stderr)
         return 2
     finally:
-        _leave_process_group()
+        # gloo's threads sometimes abort a process that exits without this.
+        if not joined and (distributed := _process_group()) is not None:
+            distributed.destroy_process_group()
 
 
-def _leave_process_group() -> None:
-    """Ends what a distributed run started; gloo's threads sometimes abort a process that exits without it."""
+def _process_group() -> Any:
+    """torch.distributed, if this process is one of several; PyTorch is not imported for it."""
     distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()
+    return distributed if distributed and distributed.is_available() and distributed.is_initialized() else None
 
 
 if __name__ == "__main__":

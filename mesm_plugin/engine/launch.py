@@ -100,6 +100,8 @@ def _build_runner(config: Config) -> Runner:
         _join_processes_on_cpu(config)
     runner = RUNNERS.build(config)
     runner.logger.addFilter(_is_not_file_client_notice)
+    # Every checkpoint holds the text of the config, which takes longer to format than most steps.
+    object.__setattr__(runner.cfg, "_format_python_code", False)
     return runner
 
 
@@ -160,6 +162,7 @@ def _check_word_classes(runner: Runner) -> None:
 def _score(runner: Runner, config: Config, checkpoint: Path | None, chosen_on: str | None = None) -> Result:
     split = "test" if config.get("test_cfg") is not None else "validation"
     metrics = runner.test() if split == "test" else runner.val()
+    runner.visualizer.close()
     dataset = (runner.test_dataloader if split == "test" else runner.val_dataloader).dataset
     plots = [hook.path for hook in runner.hooks if isinstance(hook, PredictionPlotHook)]
     return Result(split, _describe(dataset), metrics, checkpoint, chosen_on, next(filter(None, plots), None))

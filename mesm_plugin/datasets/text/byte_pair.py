@@ -129,11 +129,11 @@ def _build(vocabulary: dict[str, int], merges: list[tuple[str, str]], path: Path
     tokenizer = Tokenizer(
         models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix=END_OF_WORD, continuing_subword_prefix="")
     )
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_PIECES), behavior="removed", invert=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()
     return tokenizer

@@ -61,8 +61,9 @@ def assert_same_losses(work_dir, alone, epochs):
 
 def assert_same(work_dir, alone):
     assert_same_losses(work_dir, alone, epochs=5)
+    expected = weights(alone)
     for name, value in weights(work_dir).items():
-        assert torch.equal(value, weights(alone)[name]), name
+        assert torch.equal(value, expected[name]), name
 
 
 @pytest.mark.parametrize(

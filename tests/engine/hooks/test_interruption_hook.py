@@ -89,7 +89,7 @@ def test_a_stopped_run_goes_on(alone, tmp_path, number, when, done):
     assert not (tmp_path / "interrupted.pth").exists()
 
 
-@pytest.mark.parametrize(("workers", "persistent"), [(1, False), (2, True)])
+@pytest.mark.parametrize(("workers", "persistent"), [(1, True), (2, False)])
 def test_the_number_of_workers_changes_nothing(alone, tmp_path, workers, persistent):
     options = [
         f"{split}_dataloader.{key}={value}"

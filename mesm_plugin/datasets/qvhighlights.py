@@ -18,8 +18,8 @@ class QVHighlightsDataset(GroundingDataset):
 
     A video is a clip sequence of up to 150 s, named by its source video and the seconds that it was cut from:
     "source_60.0_210.0". The sequences of a source follow one another, in order of their start, so that
-    `SourceBatchSampler` can keep them in one batch. Three annotators graded each clip of a moment from 0 to 4. The test
-    split is published without moments and grades: it can be predicted, not scored.
+    `SourceBatchSampler` can keep them in one batch. Three annotators graded each clip of a moment from 0 to 4. A file
+    without moments and grades, as `highlight_test_release.jsonl`, can be predicted, not scored.
 
     The published files need no repair, so whatever does not fit is an error.
 

@@ -17,7 +17,7 @@ def print_result(result: Result) -> None:
     checkpoint = _shown(result.checkpoint) if result.checkpoint else "the weights at the end of training"
     print(f"\nScores on the {result.split.upper()} split ({result.data})")
     print(f"of {checkpoint}{_choice(result)}:")
-    print(score_table(result.metrics))
+    print(score_table(result.metrics) if result.metrics else "none, as the split has no labels")
     if result.plot is not None:
         print(f"Plot of predictions: {_shown(result.plot)}")
 

@@ -1,7 +1,8 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Scores as text."""
 
-from mesm_plugin.cli.score_table import score_table
+from mesm_plugin.cli.score_table import print_result, score_table
+from mesm_plugin.engine.launch import Result
 
 
 def test_one_line_a_score_and_one_row_a_group():
@@ -24,3 +25,10 @@ def test_one_line_a_score_and_one_row_a_group():
 
 def test_scores_without_groups():
     assert score_table({"R1@0.5": 73.25, "mAP": float("nan")}) == "R1@0.5 73.2\nmAP -"
+
+
+def test_split_without_labels(capsys):
+    print_result(Result("test", "QVHighlights", {}, None))
+    assert capsys.readouterr().out.endswith(
+        "of the weights at the end of training:\nnone, as the split has no labels\n"
+    )

@@ -118,7 +118,7 @@ def _line(table: Table, row: Reproduced) -> str:
 
 def _produced(table: Table, rows: Sequence[Reproduced], recipe: Recipe) -> list[str]:
     if table.split != table.paper_split:
-        split = f"Labels of the {table.paper_split} split are not published: ours are of the {table.split} split."
+        split = f"The paper's scores are of the {table.paper_split} split, ours are of the {table.split} split."
     else:
         split = f"Scores are of the {table.split} split, on which the best checkpoint is chosen, too, as in the paper."
     epochs = {run.config["train_cfg"]["max_epochs"] for row in rows for run in row.runs}

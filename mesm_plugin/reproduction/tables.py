@@ -41,7 +41,7 @@ class Table:
         metrics: Names of the scores of a run, as the evaluator calls them.
         rows: From top to bottom.
         paper_split: The split that the published numbers are of.
-        split: The split that can be scored here; another one where labels are not published.
+        split: The split that can be scored here; another one where its configs have no labels.
     """
 
     number: int

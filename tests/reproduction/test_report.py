@@ -61,7 +61,7 @@ def test_validation_scores_stand_for_the_test_split_of_qvhighlights() -> None:
     outcome = Outcome(dict.fromkeys(TABLES[3].metrics, 1.0), submission="submission.zip")
     text = table_markdown(TABLES[3], reproduced(3, outcome), REAL)
     assert "R1@0.5: paper (test) / ours (val) / difference" in text
-    assert "Labels of the test split are not published: ours are of the val split." in text
+    assert "The paper's scores are of the test split, ours are of the val split." in text
     submission = "mesm_clip_slowfast, seed 0: runs/mesm_clip_slowfast/submission.zip"
     assert f"## For the evaluation server\n\n- {submission}" in text
 

@@ -7,6 +7,8 @@ from collections.abc import Set
 import numpy as np
 
 from mesm_plugin.datasets.files import require_file
+from mesm_plugin.datasets.text.glove_pickle import GloVePickle
+from mesm_plugin.datasets.text.plain_pickle import is_pickle
 from mesm_plugin.datasets.text.vocabulary import Vocabulary
 from mesm_plugin.datasets.text.word_vectors import WordVectorText
 from mesm_plugin.registry import TRANSFORMS
@@ -16,15 +18,16 @@ _OF_NUMBERS = b"0123456789+-.eE \t\r\n"
 
 @TRANSFORMS.register_module()
 class GloVeText(WordVectorText):
-    """Vectors from a file in GloVe's text format: a word and its numbers per line.
+    """Vectors from a file in GloVe's text format, a word and its numbers per line, or from the released glove.pkl.
 
-    The file is read through once for all words of a data set (a gigabyte in seconds) and only their vectors are kept; a
-    new sentence with further words reads it once more. Every line is checked to have as many numbers as the first, and
-    to have nothing but numbers after the word.
+    A text file is read through once for all words of a data set (a gigabyte in seconds) and only their vectors are
+    kept; a new sentence with further words reads it once more. Every line is checked to have as many numbers as the
+    first, and to have nothing but numbers after the word.
 
     Args:
-        file: Such as glove.6B.300d.txt.
-        vocabulary: `GloVe_tokenized_count.txt` of the data set; None if there is no masked language modelling.
+        file: Such as glove.6B.300d.txt, or glove.pkl, of which nothing is executed: see `GloVePickle`.
+        vocabulary: `GloVe_tokenized_count.txt` of the data set, or glove.pkl for the counts in it; None if there is no
+            masked language modelling.
         vocabulary_size: So many of its words, from the first line on, have a class of their own.
         max_words: Further words of a sentence are cut off.
         weighting: "uniform", the paper's, or "content_words", close to the released code: see `words.word_weights`.
@@ -52,6 +55,8 @@ class GloVeText(WordVectorText):
         return str(self.path)
 
     def find(self, words: Set[str]) -> dict[str, np.ndarray]:
+        if is_pickle(self.path):
+            return GloVePickle(self.path).find(words)
         wanted = {word.encode(): word for word in words}
         found: dict[str, np.ndarray] = {}
         dim = 0

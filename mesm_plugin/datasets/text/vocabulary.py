@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mesm_plugin.datasets.files import read_lines, require_file
+from mesm_plugin.datasets.text.glove_pickle import GloVePickle
+from mesm_plugin.datasets.text.plain_pickle import is_pickle
 
 
 class Vocabulary:
@@ -36,7 +38,8 @@ class Vocabulary:
         """Reads a published count file, most frequent first.
 
         Args:
-            file: `GloVe_tokenized_count.txt` (word, id, count per line) or `CLIP_tokenized_count.txt` (id, count).
+            file: `GloVe_tokenized_count.txt` (word, id, count per line), `CLIP_tokenized_count.txt` (id, count) or the
+                released `glove.pkl`.
             size: See the class.
 
         Raises:
@@ -44,6 +47,8 @@ class Vocabulary:
             ValueError: A line has another form; the message names file and line.
         """
         path = require_file(file, "vocabulary file")
+        if is_pickle(path):
+            return cls(GloVePickle(path).most_common(), size)
         entries: list[str | int] = []
         columns = 0
         for number, line in enumerate(read_lines(path), 1):

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, TextIO
 
 from mesm_plugin.cli.errors import readable
 from mesm_plugin.version import __version__
@@ -48,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name; those of the process if None.
 
     Returns:
-        0, or 2 after bad input, which is told in one message without a traceback, or 128 and the number of the signal
-        that stopped it: 130 after Ctrl-C.
+        What the command returns, usually 0, or 2 after bad input, which is told in one message without a traceback, or
+        128 and the number of the signal that stopped it: 130 after Ctrl-C, 141 if what it prints is no longer read.
     """
     args = build_parser().parse_args(argv)
     joined = _process_group() is not None
@@ -58,11 +58,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             from mesm_plugin.cli.processes import run_in_processes
 
             return run_in_processes(sys.argv[1:] if argv is None else argv, args.nproc)
-        return args.run(args)
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt as interruption:
         print(f"\nmesm: {interruption.args[0] if interruption.args else 'interrupted'}", file=sys.stderr)
         return 128 + getattr(interruption, "signal", signal.SIGINT)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and not _is_read(sys.stdout):
+            return 128 + signal.SIGPIPE
         message = readable(error)
         if message is None or args.debug or os.environ.get("MESM_DEBUG"):
             raise
@@ -72,6 +76,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         # gloo's threads sometimes abort a process that exits without this.
         if not joined and (distributed := _process_group()) is not None:
             distributed.destroy_process_group()
+
+
+def _is_read(output: TextIO) -> bool:
+    """Whether what is printed reaches a reader; if not, as behind `| head`, the rest goes nowhere."""
+    try:
+        output.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+        return False
+    return True
 
 
 def _process_group() -> Any:

@@ -1,7 +1,9 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """The command itself."""
 
+import os
 import re
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -50,3 +52,18 @@ def test_interruption(monkeypatch, capsys):
     monkeypatch.setattr(cli, "build_parser", lambda: parser)
     assert cli.main([]) == 130
     assert capsys.readouterr().err == "\nmesm: interrupted\n"
+
+
+def test_output_that_is_no_longer_read(monkeypatch, capsys):
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    def run(args):
+        print("a line")
+        return 0
+
+    monkeypatch.setattr(cli, "build_parser", lambda: SimpleNamespace(parse_args=lambda _: SimpleNamespace(run=run)))
+    with os.fdopen(writer, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert cli.main([]) == 141
+    assert capsys.readouterr().err == ""

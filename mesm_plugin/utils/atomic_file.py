@@ -23,6 +23,11 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         _flush(unfinished)
         os.replace(unfinished, path)
         _flush(path.parent)
+    except OSError as error:
+        # The name that the caller knows.
+        if error.filename is not None and Path(error.filename) == unfinished:
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
 

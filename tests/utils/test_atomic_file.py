@@ -28,3 +28,11 @@ def test_file_is_kept_after_an_error(tmp_path):
         fail()
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_errors_name_the_file_that_was_asked_for(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError) as raised, atomic_file(tmp_path / "folder") as unfinished:
+        unfinished.write_text("x")
+    assert raised.value.filename == str(tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

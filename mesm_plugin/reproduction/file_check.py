@@ -9,7 +9,8 @@ import h5py
 from mmengine.config import Config
 
 KEYS = ("files", "folders", "file", "vocabulary", "ann_file", "duration_file")
-TEST_OF_QVHIGHLIGHTS = "highlight_test_release.jsonl"
+# With labels, or else without.
+TEST_OF_QVHIGHLIGHTS = ("highlight_test_with_gt.jsonl", "highlight_test_release.jsonl")
 
 
 def problems_of(config: Config) -> list[str]:
@@ -23,7 +24,7 @@ def problems_of(config: Config) -> list[str]:
         dataset = config[loader].dataset
         paths = list(_paths(dataset))
         if dataset.type == "QVHighlightsDataset":
-            paths.append(str(Path(dataset.ann_file).with_name(TEST_OF_QVHIGHLIGHTS)))
+            paths.append(str(test_of_qvhighlights(dataset.ann_file)))
         for path in paths:
             if not Path(path).exists():
                 problems[f"{path} is missing"] = None
@@ -34,6 +35,12 @@ def problems_of(config: Config) -> list[str]:
                 if problem is not None:
                     problems[problem] = None
     return list(problems)
+
+
+def test_of_qvhighlights(ann_file: str) -> Path:
+    """The annotations of the test split beside those of another, with labels if they are there."""
+    files = [Path(ann_file).with_name(name) for name in TEST_OF_QVHIGHLIGHTS]
+    return next(filter(Path.exists, files), files[-1])
 
 
 def _paths(node: Any) -> Iterator[str]:

@@ -43,6 +43,20 @@ class Reproduced:
         return sum(bool(outcome.metrics) for outcome in self.outcomes)
 
 
+def scored_split(table: Table, rows: Sequence[Reproduced]) -> str:
+    """The split that our scores of a table are of: the paper's, unless a finished run has none of it."""
+    finished = [outcome.metrics for row in rows for outcome in row.outcomes if outcome.metrics]
+    has_all = all(f"{table.paper_split}/{name}" in metrics for metrics in finished for name in table.metrics)
+    return table.paper_split if finished and has_all else table.split
+
+
+def _scores(table: Table, rows: Sequence[Reproduced], row: Reproduced) -> dict[str, float | None]:
+    """Our scores of a row by the table's metrics."""
+    split = scored_split(table, rows)
+    prefix = "" if split == table.split else f"{split}/"
+    return {name: row.score(prefix + name) for name in table.metrics}
+
+
 def table_json(table: Table, rows: Sequence[Reproduced], recipe: Recipe) -> dict[str, Any]:
     """The published numbers, those of the runs, the difference, and every run with all its scores."""
     content: dict[str, Any] = {
@@ -50,12 +64,12 @@ def table_json(table: Table, rows: Sequence[Reproduced], recipe: Recipe) -> dict
         "title": table.title,
         "simulated": recipe.simulated is not None,
         "paper_split": table.paper_split,
-        "split": table.split,
+        "split": scored_split(table, rows),
         "metrics": list(table.metrics),
         "epochs": recipe.epochs,
         "options": list(recipe.options),
         "torch": torch.__version__,
-        "rows": [_row_json(table, row) for row in rows],
+        "rows": [_row_json(table, row, _scores(table, rows, row)) for row in rows],
     }
     if recipe.simulated is not None:
         content["warning"] = SIMULATED.format(data=table.data)
@@ -66,16 +80,17 @@ def table_markdown(table: Table, rows: Sequence[Reproduced], recipe: Recipe) -> 
     """The table, how it was produced, and what is missing or failed."""
     simulated = recipe.simulated is not None
     ours = "SIMULATED" if simulated else "ours"
-    if table.split != table.paper_split:
-        ours += f" ({table.split})"
-    paper = f"paper ({table.paper_split})" if table.split != table.paper_split else "paper"
+    split = scored_split(table, rows)
+    if split != table.paper_split:
+        ours += f" ({split})"
+    paper = f"paper ({table.paper_split})" if split != table.paper_split else "paper"
     lines = [f"# Table {table.number}: {table.title}{', on SIMULATED features' if simulated else ''}", ""]
     if simulated:
         lines += [f"**{SIMULATED.format(data=table.data)}**", ""]
     lines += [f"- {line}" for line in _produced(table, rows, recipe)]
     lines += ["", "| row | " + " | ".join(f"{name}: {paper} / {ours} / difference" for name in table.metrics) + " |"]
     lines.append("|---|" + "---|" * len(table.metrics))
-    lines += [_line(table, row) for row in rows]
+    lines += [_line(table, row, _scores(table, rows, row)) for row in rows]
     for title, notes in _remarks(rows).items():
         lines += ["", f"## {title}", "", *(f"- {note}" for note in notes)]
     return "\n".join(lines) + "\n"
@@ -86,16 +101,15 @@ def difference(ours: float | None, paper: float) -> float | None:
     return None if ours is None else round(ours - paper, 2)
 
 
-def _row_json(table: Table, row: Reproduced) -> dict[str, Any]:
+def _row_json(table: Table, row: Reproduced, scores: Mapping[str, float | None]) -> dict[str, Any]:
     paper = dict(zip(table.metrics, row.row.paper, strict=True))
-    ours = {name: _rounded(row.score(name)) for name in table.metrics}
     return {
         "row": row.row.name,
         "label": row.row.label,
         "config": row.row.config,
         "paper": paper,
-        "ours": ours,
-        "difference": {name: difference(row.score(name), paper[name]) for name in table.metrics},
+        "ours": {name: _rounded(value) for name, value in scores.items()},
+        "difference": {name: difference(value, paper[name]) for name, value in scores.items()},
         "runs": [
             {"seed": run.seed, "folder": str(run.folder), "missing": list(run.problems), **vars(outcome)}
             for run, outcome in zip(row.runs, row.outcomes, strict=True)
@@ -103,10 +117,9 @@ def _row_json(table: Table, row: Reproduced) -> dict[str, Any]:
     }
 
 
-def _line(table: Table, row: Reproduced) -> str:
+def _line(table: Table, row: Reproduced, scores: Mapping[str, float | None]) -> str:
     cells = []
-    for name, paper in zip(table.metrics, row.row.paper, strict=True):
-        ours = row.score(name)
+    for ours, paper in zip(scores.values(), row.row.paper, strict=True):
         change = difference(ours, paper)
         shown = "- / -" if ours is None or change is None else f"{ours:.2f} / {change:+.2f}"
         cells.append(f"{paper:.2f} / {shown}")
@@ -117,10 +130,13 @@ def _line(table: Table, row: Reproduced) -> str:
 
 
 def _produced(table: Table, rows: Sequence[Reproduced], recipe: Recipe) -> list[str]:
-    if table.split != table.paper_split:
-        split = f"The paper's scores are of the {table.paper_split} split, ours are of the {table.split} split."
+    scored = scored_split(table, rows)
+    if scored != table.paper_split:
+        split = f"The paper's scores are of the {table.paper_split} split, ours are of the {scored} split."
+    elif scored != table.split:
+        split = f"Scores are of the {scored} split; the best checkpoint is chosen on the {table.split} split."
     else:
-        split = f"Scores are of the {table.split} split, on which the best checkpoint is chosen, too, as in the paper."
+        split = f"Scores are of the {scored} split, on which the best checkpoint is chosen, too, as in the paper."
     epochs = {run.config["train_cfg"]["max_epochs"] for row in rows for run in row.runs}
     seeds = sorted({run.seed for row in rows for run in row.runs if run.seed is not None})
     lines = [

@@ -14,14 +14,15 @@ from mesm_plugin.engine import launch
 from mesm_plugin.engine.config_loading import ConfigError
 from mesm_plugin.engine.run_folder import RESULT, write_json
 from mesm_plugin.evaluation.server_archive import write_server_archive
-from mesm_plugin.reproduction.file_check import TEST_OF_QVHIGHLIGHTS
+from mesm_plugin.reproduction.file_check import test_of_qvhighlights
 
 
 def train_and_score(config: Config) -> None:
     """Trains, going on from the last checkpoint, and writes `result.json` into the work directory.
 
     Where a config keeps several best checkpoints, one for each split (`save_best` a list), each is scored on its split.
-    On QVHighlights the archive for the evaluation server, which alone knows the labels of the test split, is written.
+    On QVHighlights the archive for the evaluation server is written, and where there are labels of the test split its
+    scores are those whose names begin with "test/".
     """
     folder = Path(config.work_dir)
     # Training leaves its marks in the config.
@@ -45,7 +46,9 @@ def train_and_score(config: Config) -> None:
             outcome["checkpoints"][split] = checkpoint.name
     elif pristine.test_dataloader.dataset.type == "QVHighlightsDataset" and result.checkpoint is not None:
         try:
-            outcome["submission"] = _write_submission(pristine, result.checkpoint).name
+            archive, metrics = _write_submission(pristine, result.checkpoint)
+            outcome["submission"] = archive.name
+            outcome["metrics"] |= {f"test/{name}": value for name, value in _numbers(metrics).items()}
         except (OSError, ValueError, KeyError) as error:
             # The scores of the validation split are not lost by it.
             outcome["submission"] = f"not written: {error}"
@@ -77,21 +80,23 @@ def _test(config: Config, checkpoint: Path, name: str) -> launch.Result:
     return launch.test(config, checkpoint)
 
 
-def _write_submission(config: Config, checkpoint: Path) -> Path:
+def _write_submission(config: Config, checkpoint: Path) -> tuple[Path, dict[str, Any]]:
+    """The archive, and the scores of the test split, which are empty without labels."""
     folder = Path(config.work_dir)
     validation = config.test_dataloader.dataset.ann_file
     files = {}
-    for split, annotations in (("val", validation), ("test", str(Path(validation).with_name(TEST_OF_QVHIGHLIGHTS)))):
+    metrics: dict[str, Any] = {}
+    for split, annotations in (("val", validation), ("test", str(test_of_qvhighlights(validation)))):
         changed = copy.deepcopy(config)
         changed.test_dataloader.dataset.ann_file = annotations
         files[split] = folder / f"{split}.jsonl"
         for metric in changed.test_evaluator:
             if metric.type == "MomentRetrievalMetric":
                 metric.output_file = str(files[split])
-        _test(changed, checkpoint, split)
+        metrics = _test(changed, checkpoint, split).metrics
     archive = folder / "submission.zip"
     write_server_archive(files["val"], files["test"], archive)
-    return archive
+    return archive, metrics
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float | None]:

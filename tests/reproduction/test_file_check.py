@@ -27,7 +27,8 @@ def test_every_file_is_named_once(folder: Path) -> None:
 
 def test_the_test_split_of_qvhighlights_belongs_to_it(folder: Path) -> None:
     problems = problems_of(read_config("qd_detr_qvhighlights_clip_slowfast"))
-    assert f"{folder / 'qvhighlights' / 'annotations' / 'highlight_test_release.jsonl'} is missing" in problems
+    annotations = folder / "qvhighlights" / "annotations"
+    assert f"{annotations / 'highlight_test_release.jsonl'} is missing" in problems
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,20 @@ def test_validation_scores_stand_for_the_test_split_of_qvhighlights() -> None:
     assert f"## For the evaluation server\n\n- {submission}" in text
 
 
+def test_scores_of_the_test_split_of_qvhighlights_where_there_are_labels() -> None:
+    metrics = dict.fromkeys(TABLES[3].metrics, 1.0)
+    labelled = Outcome({**metrics, **{f"test/{name}": 2.0 for name in metrics}})
+    rows = reproduced(3, labelled)
+    text = table_markdown(TABLES[3], rows, REAL)
+    assert "R1@0.5: paper / ours / difference" in text
+    assert "Scores are of the test split; the best checkpoint is chosen on the val split." in text
+    content = table_json(TABLES[3], rows, REAL)
+    assert (content["split"], content["rows"][-1]["ours"]["R1@0.5"]) == ("test", 2.0)
+    # One run without labels, and all are of the validation split.
+    content = table_json(TABLES[3], reproduced(3, labelled, Outcome(metrics)), REAL)
+    assert (content["split"], content["rows"][-1]["ours"]["R1@0.5"]) == ("val", 1.0)
+
+
 def test_failures_and_missing_files_are_listed() -> None:
     text = table_markdown(TABLES[2], reproduced(2, Outcome(error="out of memory")), REAL)
     assert "## Failed\n\n- mesm_c3d_glove, seed 0: out of memory" in text

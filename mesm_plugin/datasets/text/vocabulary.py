@@ -57,7 +57,7 @@ class Vocabulary:
             numbers = parts if columns == 2 else parts[1:]
             if columns not in (2, 3) or len(parts) != columns or not all(part.isdecimal() for part in numbers):
                 expected = {2: "'id count'", 3: "'word id count'"}.get(columns, "'word id count' or 'id count'")
-                raise ValueError(f"{path}:{number}: {line.rstrip()!r} is not of the form {expected}")
+                raise ValueError(f"{path}:{number}: {line.rstrip()[:80]!r} is not of the form {expected}")
             entries.append(int(parts[0]) if columns == 2 else parts[0])
         if not entries:
             raise ValueError(f"{path} is empty, expected lines 'word id count' or 'id count'")

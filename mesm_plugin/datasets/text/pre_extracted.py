@@ -10,7 +10,7 @@ from torch import Tensor
 from mesm_plugin.datasets.arrays import checked_sequence, l2_normalize
 from mesm_plugin.datasets.hdf5 import HDF5File
 from mesm_plugin.datasets.text.encoder import TextEncoder, query_name
-from mesm_plugin.datasets.text.vocabulary import Vocabulary
+from mesm_plugin.datasets.text.token_classes import TokenClasses
 from mesm_plugin.registry import TRANSFORMS
 
 _START_OF_TEXT, _END_OF_TEXT = 49406, 49407
@@ -49,9 +49,9 @@ class PreExtractedText(TextEncoder):
     ) -> None:
         if max_words < 1:
             raise ValueError(f"max_words is {max_words}, expected at least 1")
-        self.vocabulary = None if vocabulary is None else Vocabulary.from_file(vocabulary, vocabulary_size)
-        if self.vocabulary is not None and not self.vocabulary.holds_ids:
-            raise ValueError(f"{vocabulary} holds words, expected token ids: lines 'id count'")
+        self.classes = (
+            None if vocabulary is None else TokenClasses(vocabulary, vocabulary_size, _START_OF_TEXT, _END_OF_TEXT)
+        )
         self.max_words = max_words
         self.normalize = normalize
         self.dim = dim
@@ -59,7 +59,7 @@ class PreExtractedText(TextEncoder):
 
     @property
     def num_classes(self) -> int | None:
-        return None if self.vocabulary is None else self.vocabulary.size + 3
+        return None if self.classes is None else self.classes.count
 
     def prepare(self, queries: Iterable[tuple[str, Hashable | None]]) -> None:
         for sentence, qid in queries:
@@ -77,20 +77,14 @@ class PreExtractedText(TextEncoder):
         if ids is not None:
             ids = ids[: self.max_words]
             encoded["words_weight"] = torch.from_numpy(~np.isin(ids, (_START_OF_TEXT, _END_OF_TEXT))).float()
-        if self.vocabulary is not None:
+        if self.classes is not None:
             if ids is None:
                 raise ValueError(
                     f"{self._file.path}: query {key} has no attribute 'token_ids', which a vocabulary needs; write it, "
                     "or leave out the vocabulary and switch off masked language modelling"
                 )
-            encoded["words_label"] = torch.tensor([self._label(int(token)) for token in ids])
-            encoded["unknown_words"] = encoded["words_label"] == self.vocabulary.size
+            encoded |= self.classes.labels(ids.tolist())
         return encoded
-
-    def _label(self, token: int) -> int:
-        assert self.vocabulary is not None
-        special = {_START_OF_TEXT: self.vocabulary.size + 1, _END_OF_TEXT: self.vocabulary.size + 2}
-        return special[token] if token in special else self.vocabulary.label(token)
 
     def _token_ids(self, key: str, num_words: int) -> np.ndarray | None:
         ids = self._file.attribute(key, "token_ids")
@@ -105,7 +99,7 @@ class PreExtractedText(TextEncoder):
         if qid is None:
             raise ValueError(
                 f"{query_name(sentence, qid)} is new, and {self._file.path} holds features of known queries only; "
-                "encode new sentences with word vectors (GloVeText)"
+                "encode new sentences with CLIPText (docs/text.md), or with word vectors (GloVeText)"
             )
         if str(qid) not in self._file:
             raise ValueError(

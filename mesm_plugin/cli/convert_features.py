@@ -53,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ids", choices=("video", "query"), help="what the ids are (default: whichever more annotations name)"
     )
     parser.add_argument("--allow-missing", action="store_true", help="only report ids that are not there")
+    parser.add_argument(
+        "--token-ids",
+        metavar="BPE",
+        help="for word features of CLIP: its byte-pair vocabulary (bpe_simple_vocab_16e6.txt.gz), by which each query "
+        "gets the attribute token_ids that masked language modelling needs",
+    )
     parser.add_argument("--clip-length", metavar="SECONDS", type=float, help="check clips against durations")
 
 
@@ -83,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
             )
             return 1
     is_text = args.ids == "query" or (completeness is not None and completeness.kind == "query") or found.of_queries
+    if args.token_ids is not None and not is_text:
+        raise ValueError("--token-ids is for word features, and the ids are those of videos")
     packed = pack_features(
         found.entries,
         output,
@@ -91,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
         dtype=args.dtype,
         dim=args.dim,
         row="word" if is_text else "clip",
+        token_ids=_token_ids(args.token_ids, needed),
         skip=args.on_error == "skip",
         overwrite=args.overwrite,
         track=partial(track_progress, unit="files"),
@@ -121,7 +130,7 @@ def _check(args: argparse.Namespace) -> None:
             raise ValueError(f"--clip-length is {args.clip_length}, expected seconds > 0")
         if args.dataset is None and not args.annotations:
             raise ValueError("--clip-length needs the durations of --dataset or --annotations")
-    for option in ("ids", "allow_missing"):
+    for option in ("ids", "allow_missing", "token_ids"):
         if getattr(args, option) and args.dataset is None and not args.annotations:
             raise ValueError(f"--{option.replace('_', '-')} needs --dataset or --annotations to compare with")
 
@@ -136,6 +145,21 @@ def _needed(args: argparse.Namespace) -> "Needed | None":
     # The readers log how many queries they read and repaired, which says nothing of features.
     MMLogger.get_current_instance().setLevel("WARNING")
     return read_needed(args.dataset, args.data, args.split, args.annotations)
+
+
+def _token_ids(vocabulary: str | None, needed: "Needed | None") -> dict[str, list[int]]:
+    """The tokens of each annotated query."""
+    if vocabulary is None or needed is None:
+        return {}
+    from mesm_plugin.datasets.text.byte_pair import BytePairTokenizer
+
+    if needed.ambiguous:
+        raise ValueError(
+            f"two splits have different sentences for query {listed(needed.ambiguous)}; name the --split whose word "
+            "features these are"
+        )
+    tokenizer = BytePairTokenizer(vocabulary)
+    return {qid: tokenizer.encode(sentence) for qid, sentence in needed.sentences.items()}
 
 
 def _report(completeness: "Completeness", needed: "Needed") -> None:

@@ -27,7 +27,7 @@ def readable(error: Exception) -> str | None:
     explained = explain_build_error(error)
     if explained is not None:
         return explained
-    is_input = isinstance(error, (OSError, ValueError, KeyError, TypeError))
+    is_input = isinstance(error, (OSError, ValueError, KeyError, TypeError, ImportError))
     if is_input and "in DataLoader worker process" in str(error):
         return _message_in_worker(str(error))
     if isinstance(error, OSError) and error.filename is not None:

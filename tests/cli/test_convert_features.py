@@ -56,6 +56,26 @@ def test_packs_and_checks(command: Command, clips: Path, annotations: Path, tmp_
     assert f"{output} is up to date" in command(*arguments).out
 
 
+def test_token_ids(command: Command, annotations: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers")
+    (tmp_path / "bpe.txt").write_text("#version\nd o\no r</w>\n")
+    words, output = tmp_path / "words", tmp_path / "words.hdf5"
+    words.mkdir()
+    for number in (1, 2, 3):
+        np.savez(words / f"train-{number}.npz", last_hidden_state=np.ones((5, 4), dtype=np.float32))
+    arguments = ["convert-features", words, "--out", output, "--annotations", annotations]
+    assert command(*arguments).code == 0
+    run = command(*arguments, "--token-ids", tmp_path / "bpe.txt", "--overwrite")
+    assert run.code == 0, run.err
+    with h5py.File(output) as file:
+        # Start, "a", "do", "or" and end: two merges follow the 512 tokens of bytes.
+        assert file["train-2"].attrs["token_ids"].tolist() == [514, 64 + 256, 512, 513, 515]
+    np.savez(words / "train-2.npz", last_hidden_state=np.ones((6, 4), dtype=np.float32))
+    run = command(*arguments, "--token-ids", tmp_path / "bpe.txt", "--overwrite")
+    assert run.code == 2
+    assert "train-2.npz has 6 words, but the sentence of query train-2 has 5 tokens, start and end" in run.err
+
+
 def test_missing_ids(command: Command, clips: Path, annotations: Path, tmp_path: Path) -> None:
     (clips / "b.npz").rename(clips / "x.npz")
     output = tmp_path / "all.hdf5"

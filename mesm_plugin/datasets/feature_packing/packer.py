@@ -73,6 +73,7 @@ def pack_features(
     dtype: str | None = None,
     dim: int | None = None,
     row: str = "clip",
+    token_ids: Mapping[str, Sequence[int]] = MappingProxyType({}),
     skip: bool = False,
     overwrite: bool = False,
     track: Track = _untracked,
@@ -91,6 +92,7 @@ def pack_features(
         dtype: "float16" or "float32" to convert to; None for dtypes as they are stored.
         dim: Channels that all have to have; None for those that the first has, or, with `skip`, the most have.
         row: What a row is: "clip" or "word".
+        token_ids: For each id the tokens of its words, which become the attribute `token_ids` of its data set.
         skip: Leaves out what cannot be read or used, and lists it in `left_out_file`, instead of raising.
         overwrite: Replaces a file that has something else.
         track: Wraps the entries that are worked on, to show progress; called with them and "reading" or "writing".
@@ -104,7 +106,9 @@ def pack_features(
         raise ValueError(
             next(iter(unreadable.values())) + "; mend or remove the file, or leave it out with --on-error skip"
         )
-    options = {"format": 1, "dtype": dtype, "key": key}
+    options: dict[str, Any] = {"format": 1, "dtype": dtype, "key": key}
+    if token_ids:
+        options["token_ids"] = hashlib.sha256(json.dumps(sorted(token_ids.items())).encode()).hexdigest()
     fingerprint = _fingerprint(entries, options)
     there = _existing(output)
     parts = parts_folder(output)
@@ -127,7 +131,7 @@ def pack_features(
         packed.left_out.update({str(file): (str(file), problem) for file, problem in unreadable.items()})
         pending = [entry for entry in entries if not _is_finished(journal, entry)]
         packed.kept = len(entries) - len(pending)
-        reader = _Reader(journal, dtype, dim, row, skip)
+        reader = _Reader(journal, dtype, dim, row, token_ids, skip)
         if not skip:
             reader.expect_width_of(entries)
         for entry in track(pending, "reading"):
@@ -183,12 +187,14 @@ class _Reader:
         dtype: str | None,
         dim: int | None,
         row: str,
+        token_ids: Mapping[str, Sequence[int]],
         skip: bool,
     ) -> None:
         self.journal = journal
         self.dtype = dtype
         self.dim = dim
         self.row = row
+        self.token_ids = token_ids
         self.skip = skip
         self.first: str | None = None
         self.container: Any = None
@@ -220,6 +226,13 @@ class _Reader:
             info["change"] = float(np.abs(array.astype(np.float64) - converted.astype(np.float64)).max())
             array = converted
         ids = entry.token_ids()
+        if entry.id in self.token_ids:
+            ids = np.asarray(self.token_ids[entry.id])
+            if len(ids) != len(array):
+                raise ValueError(
+                    f"{entry.place} has {len(array)} words, but the sentence of query {entry.id} has {len(ids)} "
+                    "tokens, start and end included; the features are of another text or tokeniser"
+                )
         if ids is not None:
             if ids.shape != (len(array),) or ids.dtype.kind not in "iu":
                 raise ValueError(

@@ -24,6 +24,11 @@ _SLOT_ATTENTION = {
 }
 
 
+def _by_authors(options: Options) -> bool:
+    """Whether the options are those of the authors' code: Lighthouse's has no `num_slot_iter`."""
+    return "num_slot_iter" in options
+
+
 def _without_effect(options: Options) -> tuple[str, ...]:
     # The span heads stand under the decoder, too.
     return "txt_position_embed.", "moment_span_embed.", "event_span_embed."
@@ -38,7 +43,7 @@ def _model_config(options: Options, state_dict: Mapping[str, Tensor]) -> dict[st
         # Lighthouse's code has no option for the rounds, and 3 of them.
         "decoder": {
             **config["decoder"],
-            "slot_iterations": options.get("num_slot_iter", 3),
+            "slot_iterations": options["num_slot_iter"] if _by_authors(options) else 3,
             "count_padding": True,
         },
         "event_weight": options["event_coef"],

@@ -1,9 +1,8 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """What the converters of all peers share: renaming of parameters, reading and writing of checkpoint files."""
 
-import argparse
+import math
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mesm_plugin.converters.author_file import read_author_file
 from mesm_plugin.utils import atomic_file
-
-# The classes of options in checkpoints; torch fills an OrderedDict in place of the easydict package's class.
-_OPTION_CLASSES: list[Any] = [argparse.Namespace, (OrderedDict, "easydict.EasyDict")]
 
 
 class Options(dict[str, Any]):
-    """A peer's options, whose absence has a message.
+    """A peer's options, whose absence has a message; those taken by `[]` are numbers or yes and no.
 
     Args:
         options: Options by name.
@@ -29,6 +26,12 @@ class Options(dict[str, Any]):
     def __init__(self, options: Mapping[str, Any], code: str) -> None:
         super().__init__(options)
         self.code = code
+
+    def __getitem__(self, key: str) -> Any:
+        value = super().__getitem__(key)
+        if not isinstance(value, (bool, int, float)) or not math.isfinite(value):
+            raise ValueError(f"option {key}={value!r} of {self.code}: expected a number or a truth value")
+        return value
 
     def __missing__(self, key: str) -> Any:
         raise ValueError(f"the options lack {key!r}, which the training options of {self.code} have")
@@ -41,7 +44,7 @@ class Options(dict[str, Any]):
         """
         for key, value in values.items():
             if self.get(key, value) != value:
-                raise ValueError(f"option {key}={self[key]!r} of {self.code}: only {value!r} is supported")
+                raise ValueError(f"option {key}={self.get(key)!r} of {self.code}: only {value!r} is supported")
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class Peer:
             return self.model_config(Options(options, self.code), state_dict)
         except KeyError as error:
             raise ValueError(f"parameter {error} of {self.code} is missing") from error
+        except TypeError as error:
+            raise ValueError(f"a parameter that tells a width of {self.code} is a single number") from error
 
     def parameter_names(self, names: list[str], options: Mapping[str, Any]) -> dict[str, str]:
         """Maps the peer's parameter names to ours.
@@ -113,28 +118,6 @@ class Peer:
             for theirs, ours in names.items()
         }
 
-    def load_checkpoint(self, file: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Reads a checkpoint file of the authors without running any code that is in it.
-
-        Args:
-            file: A file with the keys "model" and "opt".
-
-        Returns:
-            The state dict and the options, both under the peer's names.
-
-        Raises:
-            ValueError: The file is no such checkpoint.
-        """
-        try:
-            with torch.serialization.safe_globals(_OPTION_CLASSES):
-                checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-            state_dict, options = checkpoint["model"], checkpoint["opt"]
-        except FileNotFoundError:
-            raise
-        except Exception as error:
-            raise ValueError(f'{file} is not a checkpoint of {self.code} ("model", "opt"): {error}') from error
-        return dict(state_dict), dict(vars(options) if isinstance(options, argparse.Namespace) else options)
-
     def convert_checkpoint(self, source: str | Path, target: str | Path) -> dict[str, Any]:
         """Turns a checkpoint file of the authors into one that `mesm test`, `mesm predict` and `load_from` take.
 
@@ -148,15 +131,20 @@ class Peer:
         Raises:
             ValueError: The file is no such checkpoint, or has parameters that the peer does not have.
         """
-        state_dict, options = self.load_checkpoint(source)
+        state_dict, options = read_author_file(source)
         try:
             config = self.config(options, state_dict)
             converted = self.convert_state_dict(state_dict, options)
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from error
         with atomic_file(target) as unfinished:
-            torch.save({"state_dict": converted, "meta": {"cfg": f"model = {config}"}}, unfinished)
+            save_converted(converted, config, unfinished)
         return config
+
+
+def save_converted(state_dict: Mapping[str, Tensor], config: Mapping[str, Any], file: str | Path) -> None:
+    """Writes converted parameters as MMEngine would after training `config`, the config of the model."""
+    torch.save({"state_dict": dict(state_dict), "meta": {"cfg": f"model = {dict(config)}"}}, file)
 
 
 def rename(name: str, names: Mapping[str, str]) -> str | None:

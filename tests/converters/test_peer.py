@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from mesm_plugin.converters import Peer
+from mesm_plugin.converters import Peer, read_author_file
 from mesm_plugin.converters.peer import Options, rename
 
 PEER = Peer(
@@ -43,7 +43,7 @@ def test_names_follow_the_longest_entry(theirs: str, ours: str | None) -> None:
 def test_checkpoint_round_trip(tmp_path: Path, options: Any) -> None:
     source, target = tmp_path / "best.ckpt", tmp_path / "ours.pth"
     torch.save({"model": STATE_DICT, "optimizer": {}, "epoch": 3, "opt": options}, source)
-    assert PEER.load_checkpoint(source)[1]["dims"] == 8
+    assert read_author_file(source)[1]["dims"] == 8
     assert PEER.convert_checkpoint(source, target) == {"dims": 8, "width": 3}
     converted = torch.load(target, weights_only=True)["state_dict"]
     assert list(converted) == ["label.weight", "layers.2.bias"]
@@ -58,7 +58,7 @@ def test_options_of_lighthouse_need_no_package(tmp_path: Path, monkeypatch: pyte
         options = module.EasyDict(dims=8)
         options.dims = 8
         torch.save({"model": STATE_DICT, "opt": options}, tmp_path / "best.ckpt")
-    assert PEER.load_checkpoint(tmp_path / "best.ckpt")[1] == {"dims": 8}
+    assert read_author_file(tmp_path / "best.ckpt")[1] == {"dims": 8}
 
 
 class Hostile:
@@ -69,8 +69,8 @@ class Hostile:
 def test_checkpoint_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"model": {}, "opt": Hostile()}, "hostile.ckpt")
-    with pytest.raises(ValueError, match=r"hostile\.ckpt is not a checkpoint of the peer's code"):
-        PEER.load_checkpoint("hostile.ckpt")
+    with pytest.raises(ValueError, match=r"hostile\.ckpt is not a checkpoint that is safe to load"):
+        read_author_file("hostile.ckpt")
     assert not Path("executed").exists()
 
 
@@ -78,13 +78,13 @@ def test_checkpoint_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_not_a_checkpoint(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "file.ckpt"
     file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"file\.ckpt is not a checkpoint"):
-        PEER.load_checkpoint(file)
+    with pytest.raises(ValueError, match=r"file\.ckpt.*is not a checkpoint"):
+        read_author_file(file)
 
 
 def test_missing_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"gone\.ckpt"):
-        PEER.load_checkpoint(tmp_path / "gone.ckpt")
+        read_author_file(tmp_path / "gone.ckpt")
 
 
 def test_foreign_parameters_are_named() -> None:

@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class HDF5File:
         if self._handle is None:
             import h5py
 
+            _close_before_forks()
             require_file(self.path, self.content)
             try:
                 self._handle = h5py.File(self.path, "r")
@@ -135,5 +137,12 @@ def _before_fork() -> None:
     _open_files.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_lock.release)
+@cache
+def _close_before_forks() -> None:
+    """Registers `_before_fork`, once and after h5py was imported.
+
+    What was registered last runs first. h5py registers that a fork takes its lock, which a reading thread waits for
+    while it holds ours: taken the other way round, both would wait for ever.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_lock.release)

@@ -9,7 +9,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
         metavar="FILE",
-        help="checkpoint of the authors of MESM, CG-DETR, EaTR, Moment-DETR, QD-DETR, TR-DETR or UVCOM, or Lighthouse's",
+        help="checkpoint of the authors of MESM, CG-DETR, EaTR, Moment-DETR, QD-DETR, TR-DETR, UVCOM or Lighthouse",
     )
     parser.add_argument("--out", metavar="FILE.pth", help="checkpoint to write (default: FILE with the ending .pth)")
     parser.add_argument("--config", metavar="FILE.py", help="config to write (default: --out with the ending .py)")

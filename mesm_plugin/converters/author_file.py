@@ -81,7 +81,7 @@ def _load(file: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     # Damaged pickles raise nearly everything.
     except Exception as error:
-        refused = re.search(r"(?:GLOBAL|global|class) ([\w.]+) was not an allowed global", str(error))
+        refused = re.search(r"(?:GLOBAL|global) ([\w.]+) (?:was not an allowed global|whose module)", str(error))
         if refused:
             raise ValueError(
                 f"{file} is not a checkpoint that is safe to load: it holds an object of {refused[1]}, and nothing of "

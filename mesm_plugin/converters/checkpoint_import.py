@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from mesm_plugin.converters.author_file import read_author_file
 from mesm_plugin.converters.find_peer import Converted, find_peer
-from mesm_plugin.converters.imported_config import ImportedConfig, imported_config
+from mesm_plugin.converters.imported_config import ImportedConfig, default_data_folder, imported_config
 from mesm_plugin.converters.peer import save_converted
 from mesm_plugin.engine.checkpoint import check_fit
 from mesm_plugin.engine.config_checking import check_config
@@ -87,7 +87,8 @@ def _check_targets(source: Path, checkpoint: Path, script: Path, force: bool) ->
 
 def _check_config(written: ImportedConfig, converted: Converted, source: Path) -> None:
     """Reads the config as a command would, and checks that the checkpoint fits what it builds."""
-    config = Config.fromstring(written.text, ".py")
+    with default_data_folder():
+        config = Config.fromstring(written.text, ".py")
     check_config(config)
     with torch.device("meta"):
         model = MODELS.build(config.model)

@@ -74,7 +74,7 @@ def imported_config(converted: Converted, options: Mapping[str, Any], origin: st
     """
     opts = Options(options, converted.code)
     base = _base(converted, opts)
-    with _default_data_folder():
+    with default_data_folder():
         shipped = read_config(base).to_dict()
     config = {key: value for key, value in shipped.items() if key in _RUNNER_KEYS}
     notes: list[str] = []
@@ -105,7 +105,7 @@ _RUNNER_KEYS = set(inspect.signature(Runner.__init__).parameters) - {"self", "cf
 
 
 @contextmanager
-def _default_data_folder() -> Iterator[None]:
+def default_data_folder() -> Iterator[None]:
     """Has shipped configs name files in `data/`, which the text then replaces by the variable again."""
     folder = os.environ.pop("MESM_DATA", None)
     try:
@@ -228,8 +228,8 @@ def _video_files(
         dims[dims.index(0)] = width - sum(dims)
     if sum(dims) != width or min(dims) < 1:
         raise ValueError(
-            f"option feat_files of {options.code} names {', '.join(names)}, which have {dims} channels, but the parameters "
-            f"take {width}"
+            f"option feat_files of {options.code} names {', '.join(names)}, which have {dims} channels, but the "
+            f"parameters take {width}"
         )
     files = [f"{folder}/{_file_name(name)}" for name in names]
     if set(files) != set(features["files"]):

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mesm_plugin.engine.safe_load import allow_checkpoint_classes
+from mesm_plugin.engine.safe_load import allow_checkpoint_classes, refused_class
 from mesm_plugin.engine.trained_model import model_in_checkpoint, model_in_memory
 
 SHOWN = 3
-OF_AUTHORS = "; mesm_plugin.converters converts files of the authors and of other grounders (docs/data.md)"
+OF_AUTHORS = "; mesm import-checkpoint converts files of the authors and of other grounders (docs/model_zoo.md)"
 REMEDY = "Give the config that the checkpoint was trained with"
 
 
@@ -37,7 +37,7 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        refused = re.search(r"(?:GLOBAL|global) ([\w.]+) was not an allowed global", str(error))
+        refused = re.search(r"(?:GLOBAL|global) ([\w.]+) (?:was not an allowed global|whose module)", str(error))
         if refused:
             raise CheckpointError(
                 f"checkpoint {file} holds an object of {refused[1]}, which is not among the classes of MMEngine's "

@@ -52,7 +52,9 @@ def test_file_that_is_no_checkpoint(content, tmp_path):
 
 def test_unsafe_object_is_named(tmp_path):
     torch.save({"model": {}, "opt": argparse.Namespace(a=1)}, tmp_path / "a.ckpt")
-    with pytest.raises(CheckpointError, match=r"argparse.Namespace, .* not safe to load; .*converters converts files"):
+    with pytest.raises(
+        CheckpointError, match=r"argparse.Namespace, .* not safe to load; mesm import-checkpoint converts files"
+    ):
         read_checkpoint(tmp_path / "a.ckpt")
 
 
@@ -64,7 +66,7 @@ def test_something_else_than_weights(tmp_path):
         weights_of({"epoch": 1, "lr": 0.1}, "b.pth")
     with pytest.raises(
         CheckpointError,
-        match="it holds 'model', 'opt'; mesm_plugin.converters converts files of the authors",
+        match="it holds 'model', 'opt'; mesm import-checkpoint converts files of the authors",
     ):
         weights_of({"model": {}, "opt": {}}, "c.pth")
 

@@ -19,9 +19,10 @@ from mesm_plugin.datasets.source_batch_sampler import SourceBatchSampler
 from mesm_plugin.datasets.synthetic import SyntheticDataset, SyntheticFeatures
 from mesm_plugin.datasets.synthetic_export import export_synthetic
 from mesm_plugin.datasets.tacos import TACoSDataset
-from mesm_plugin.datasets.text import GloVeText, PreExtractedText, SyntheticText, TextEncoder, Vocabulary
+from mesm_plugin.datasets.text import CLIPText, GloVeText, PreExtractedText, SyntheticText, TextEncoder, Vocabulary
 
 __all__ = [
+    "CLIPText",
     "CharadesCDDataset",
     "CharadesCGDataset",
     "CharadesSTADataset",

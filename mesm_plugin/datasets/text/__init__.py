@@ -1,6 +1,7 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Text encoders: word features of a sentence."""
 
+from mesm_plugin.datasets.text.clip_text import CLIPText
 from mesm_plugin.datasets.text.encoder import TextEncoder
 from mesm_plugin.datasets.text.glove import GloVeText
 from mesm_plugin.datasets.text.pre_extracted import PreExtractedText
@@ -9,6 +10,7 @@ from mesm_plugin.datasets.text.vocabulary import Vocabulary
 from mesm_plugin.datasets.text.words import split_words, word_weights
 
 __all__ = [
+    "CLIPText",
     "GloVeText",
     "PreExtractedText",
     "SyntheticText",

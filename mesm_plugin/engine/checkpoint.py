@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mesm_plugin.engine.safe_load import allow_checkpoint_classes, refused_class
+from mesm_plugin.engine.safe_load import allow_checkpoint_classes
 from mesm_plugin.engine.trained_model import model_in_checkpoint, model_in_memory
 
 SHOWN = 3

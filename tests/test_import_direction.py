@@ -19,7 +19,7 @@ ALLOWED = {
     "mesm_plugin/datasets": {"registry", "structures", "utils"},
     "mesm_plugin/evaluation": {"registry", "structures", "utils"},
     "mesm_plugin/models": {"registry", "kernels", "structures"},
-    "mesm_plugin/converters": {"utils"},
+    "mesm_plugin/converters": {"registry", "engine", "utils"},
     "mesm_plugin/visualization": {"structures", "utils"},
     "mesm_plugin/engine": {"registry", "structures", "visualization", "evaluation", "utils"},
     "mesm_plugin/matrix": {"registry", "models", "engine", "utils"},

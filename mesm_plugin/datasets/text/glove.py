@@ -32,6 +32,7 @@ class GloVeText(WordVectorText):
         max_words: Further words of a sentence are cut off.
         weighting: "uniform", the paper's, or "content_words", close to the released code: see `words.word_weights`.
         normalize: Divides every vector by its L2 norm.
+        tokenisation: "plain", without punctuation, or "nltk", closer to the released code: see docs/text.md.
 
     Raises:
         FileNotFoundError: A file does not exist.
@@ -46,9 +47,10 @@ class GloVeText(WordVectorText):
         max_words: int = 16,
         weighting: str = "uniform",
         normalize: bool = True,
+        tokenisation: str = "plain",
     ) -> None:
         classes = None if vocabulary is None else Vocabulary.from_file(vocabulary, vocabulary_size)
-        super().__init__(classes, max_words, weighting, normalize)
+        super().__init__(classes, max_words, weighting, normalize, tokenisation)
         self.path = require_file(file, "GloVe file")
 
     def __str__(self) -> str:

@@ -11,8 +11,11 @@ from torch import Tensor
 
 from mesm_plugin.datasets.arrays import l2_normalize
 from mesm_plugin.datasets.text.encoder import TextEncoder, query_name
+from mesm_plugin.datasets.text.nltk_words import nltk_words
 from mesm_plugin.datasets.text.vocabulary import Vocabulary
 from mesm_plugin.datasets.text.words import WEIGHTINGS, split_words, word_weights
+
+TOKENISATIONS = {"plain": split_words, "nltk": nltk_words}
 
 
 class WordVectorText(TextEncoder):
@@ -26,19 +29,30 @@ class WordVectorText(TextEncoder):
         max_words: Further words of a sentence are cut off.
         weighting: "uniform" or "content_words": see `words.word_weights`.
         normalize: Divides every vector by its L2 norm.
+        tokenisation: "plain", by `split_words`, or "nltk", by `nltk_words`, which keeps punctuation as words.
     """
 
-    def __init__(self, vocabulary: Vocabulary | None, max_words: int, weighting: str, normalize: bool) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary | None,
+        max_words: int,
+        weighting: str,
+        normalize: bool,
+        tokenisation: str = "plain",
+    ) -> None:
         if max_words < 1:
             raise ValueError(f"max_words is {max_words}, expected at least 1")
         if weighting not in WEIGHTINGS:
             raise ValueError(f"weighting is {weighting!r}, expected one of {', '.join(map(repr, WEIGHTINGS))}")
+        if tokenisation not in TOKENISATIONS:
+            raise ValueError(f"tokenisation is {tokenisation!r}, expected one of {', '.join(map(repr, TOKENISATIONS))}")
         if vocabulary is not None and vocabulary.holds_ids:
             raise ValueError("the vocabulary holds token ids, expected words: lines 'word id count'")
         self.vocabulary = vocabulary
         self.max_words = max_words
         self.weighting = weighting
         self.normalize = normalize
+        self._tokenize = TOKENISATIONS[tokenisation]
         self._known: dict[str, np.ndarray] = {}
         self._absent: set[str] = set()
         self._unknown_vector: np.ndarray | None = None
@@ -87,7 +101,7 @@ class WordVectorText(TextEncoder):
         return encoded
 
     def _split(self, sentence: str, qid: Hashable | None) -> list[str]:
-        words = split_words(sentence)[: self.max_words]
+        words = self._tokenize(sentence)[: self.max_words]
         if not words:
             raise ValueError(f"{query_name(sentence, qid)}: the sentence has no words")
         return words

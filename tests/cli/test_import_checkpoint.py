@@ -3,7 +3,6 @@
 
 import json
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +74,8 @@ def test_imported_checkpoint_is_tested_and_predicts(
     assert output.code == 0, output.err
     moments = json.loads(Path("moments.json").read_text(encoding="utf-8"))["queries"][0]["moments"]
     predicted = [[moment["start"], moment["end"], moment["score"]] for moment in moments]
-    np.testing.assert_allclose(predicted, lines[0]["pred_relevant_windows"], atol=1e-3)
+    # The scores of untrained moments are nearly the same, so their order is left to rounding.
+    np.testing.assert_allclose(sorted(predicted), sorted(lines[0]["pred_relevant_windows"]), atol=1e-3)
 
 
 def test_bad_files_are_told_in_one_line(tmp_path: Path, author_file: Path) -> None:
@@ -114,6 +114,8 @@ class Hostile:
 @pytest.mark.parametrize("key", ["state_dict", "model", "message_hub", "optimizer"])
 def test_no_command_runs_what_a_checkpoint_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     monkeypatch.chdir(tmp_path)
+    # Not even where PyTorch is told to run what files hold.
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     canary, file, run = tmp_path / "canary", tmp_path / "epoch_1.pth", tmp_path / "run"
     torch.save({"state_dict": {"a": torch.ones(1)}, "meta": {}, "opt": {}, key: Hostile(canary)}, file)
     run.mkdir()
@@ -121,6 +123,7 @@ def test_no_command_runs_what_a_checkpoint_holds(tmp_path: Path, monkeypatch: py
     (run / "last_checkpoint").write_text(str(run / "epoch_1.pth"), encoding="utf-8")
     config = ("mesm_synthetic", "--work-dir", run)
     options = ("--cfg-options", *SMALL)
+    pretrained = ("model.init_cfg.type=Pretrained", f"model.init_cfg.checkpoint={file}")
     predict = ("--features", "none.npy", "--sentence", "a person opens the door")
     for arguments in (
         ("import-checkpoint", file, "--out", "out.pth"),
@@ -129,14 +132,9 @@ def test_no_command_runs_what_a_checkpoint_holds(tmp_path: Path, monkeypatch: py
         ("predict", "mesm_synthetic", "none.pth", *predict, "--compare", "mesm_synthetic", file),
         ("train", *config, "--resume", *options),
         ("train", "mesm_synthetic", "--work-dir", "new", *options, f"load_from={file}"),
+        ("train", "mesm_synthetic", "--work-dir", "init", *options, *pretrained),
     ):
         output = mesm(*arguments)
         assert output.code == 2, arguments
         assert not canary.exists(), arguments
     assert not (tmp_path / "out.pth").exists()
-    with pytest.raises(pickle.UnpicklingError, match="posix.mkdir"):
-        mesm(
-            *("train", "mesm_synthetic", "--work-dir", "init", *options),
-            *("model.init_cfg.type=Pretrained", f"model.init_cfg.checkpoint={file}"),
-        )
-    assert not canary.exists()

@@ -3,6 +3,7 @@
 
 import logging
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ def train(config: Config) -> Result | None:
     if config.get("train_cfg") is None:
         raise ConfigError(f"{config.filename} has no train_dataloader, train_cfg and optim_wrapper to train with")
     resumed = _checkpoint_to_resume(config)
+    _check_initial_weights(config.get("model"))
     runner = _build_runner(config)
     if resumed is not None:
         check_fit(_bare(runner.model), *resumed)
@@ -126,6 +128,23 @@ def _checkpoint_to_resume(config: Config) -> tuple[dict[str, Any], str] | None:
         return None
     config.load_from = str(path)
     return read_checkpoint(path), config.load_from
+
+
+def _check_initial_weights(node: Any) -> None:
+    """Reads the files that parts of the model start from, `init_cfg` of type "Pretrained", safely before MMEngine does.
+
+    MMEngine leaves it to an environment variable of PyTorch whether objects in them are made.
+    """
+    if isinstance(node, (list, tuple)):
+        for value in node:
+            _check_initial_weights(value)
+    if not isinstance(node, dict):
+        return
+    checkpoint = node.get("checkpoint")
+    if node.get("type") == "Pretrained" and isinstance(checkpoint, str) and not re.match(r"[\w-]+:", checkpoint):
+        read_checkpoint(Path(checkpoint).expanduser())
+    for value in node.values():
+        _check_initial_weights(value)
 
 
 def _bare(model: Any) -> torch.nn.Module:

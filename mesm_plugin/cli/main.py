@@ -21,6 +21,7 @@ COMMANDS = {
     "convert-features": "pack features of one file a video or query into one HDF5 file",
     "browse": "show what a data set's annotations hold",
     "vocabulary": "count the words of a data set's sentences",
+    "encode-text": "encode the sentences of a data set with CLIP, once for all runs",
     "matrix": "train every grounder with every aligner",
     "reproduce": "run the rows of a table of the paper, and write it beside the published numbers",
     "compare": "put the scores and settings of finished runs beside one another",

@@ -150,6 +150,7 @@ def _text_tower(
         what = "the token embeddings of several models" if roots else "no text tower of CLIP (token_embedding.weight)"
         raise ValueError(f"{path} holds {what}; its names are {held}")
     root = roots.pop()
+    groups: tuple[str, ...]
     if root.endswith("embeddings."):
         root = root.removesuffix("embeddings.")
         groups, convert = ("embeddings.", "encoder.layers.", "final_layer_norm."), _of_transformers

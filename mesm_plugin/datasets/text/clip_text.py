@@ -40,6 +40,7 @@ class CLIPText(TextEncoder):
         max_words: Most tokens of a sentence with its start and end; further ones are cut off before the end.
         weighting: "uniform", the paper's, or "content_words", close to the released code: see `words.word_weights`.
         normalize: Divides the features of every token by their L2 norm.
+        dim: Expected width of the features; unchecked if None.
         activation: "quick_gelu" or "gelu"; None for what a config.json beside the weights says, or else "quick_gelu",
             that of OpenAI's models.
         heads: Of attention; None for what a config.json beside the weights says, or else one for each 64 channels.
@@ -61,6 +62,7 @@ class CLIPText(TextEncoder):
         max_words: int = 16,
         weighting: str = "uniform",
         normalize: bool = True,
+        dim: int | None = None,
         activation: str | None = None,
         heads: int | None = None,
         batch_size: int = 64,
@@ -88,6 +90,7 @@ class CLIPText(TextEncoder):
         self.max_words = max_words
         self.weighting = weighting
         self.normalize = normalize
+        self.dim = dim
         self.activation = activation
         self.heads = heads
         self.batch_size = batch_size
@@ -145,4 +148,6 @@ class CLIPText(TextEncoder):
             )
         if self.max_words > tower.context_length:
             raise ValueError(f"max_words is {self.max_words}, but {self.file} takes at most {tower.context_length}")
+        if self.dim is not None and tower.dim != self.dim:
+            raise ValueError(f"the features of {self.file} have {tower.dim} channels, expected {self.dim}")
         return tower

@@ -26,6 +26,7 @@ class CLIPTextTower:
     Attributes:
         num_tokens: Size of the vocabulary.
         context_length: Most tokens of a sentence.
+        dim: Width of the features.
 
     Raises:
         ValueError: The weights are not those of a text tower; the message names the file and the weight.
@@ -35,10 +36,10 @@ class CLIPTextTower:
         from transformers import CLIPTextConfig, CLIPTextModel
 
         tensors = weights.tensors
-        self.num_tokens, width = self._matrix(weights, "embeddings.token_embedding.weight")
+        self.num_tokens, self.dim = self._matrix(weights, "embeddings.token_embedding.weight")
         self.context_length, _ = self._matrix(weights, "embeddings.position_embedding.weight")
         hidden, _ = self._matrix(weights, "encoder.layers.0.mlp.fc1.weight")
-        heads = heads or weights.heads
+        width, heads = self.dim, heads or weights.heads
         if heads is None and width % _HEAD_WIDTH:
             raise ValueError(
                 f"{weights.path}: the text tower is {width} wide, which is no multiple of {_HEAD_WIDTH}, the width of "

@@ -151,6 +151,8 @@ def test_sentences_and_towers_that_do_not_fit(save_tower: SaveTower, bpe: str, t
         text.encode(" ", 5)
     with pytest.raises(ValueError, match="max_words is 21, but .* takes at most 20"):
         text.encode("the door")
+    with pytest.raises(ValueError, match="have 128 channels, expected 512"):
+        CLIPText(save_tower("openai"), bpe, dim=512).encode("the door")
     with pytest.raises(ValueError, match="3 heads do not divide the 128 channels"):
         CLIPText(save_tower("openai"), bpe, heads=3).encode("the door")
     other = tmp_path / "other.txt"

@@ -87,6 +87,9 @@ def imported_config(converted: Converted, options: Mapping[str, Any], origin: st
     config["model"] = converted.model
     if options.get("nms_thd", -1) not in (-1, None):
         notes.append(f"option nms_thd={options['nms_thd']!r} has no counterpart: predictions are not thinned out")
+    if changes:
+        values = ", ".join(f"{path}={value!r}" for path, value in changes.items())
+        notes.append(f"data are read otherwise than by {base}, which so cannot take its place: {values}")
     config = _portable(config)
     _check_strings(config, converted.code)
     header = (

@@ -71,6 +71,7 @@ def test_options_that_differ_are_followed(tmp_path: Path, weights: dict[str, tor
     assert (config.model.label_loss.loss_weight, config.model.post_process.round_to) == (5, 1.0)
     assert not done.written.same_model
     assert "nms_thd=0.7" in done.written.notes[0]
+    assert "text.max_words=20" in done.written.notes[1]
 
 
 def without(weights: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:

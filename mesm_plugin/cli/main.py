@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from mesm_plugin.cli.errors import readable
 from mesm_plugin.version import __version__
@@ -76,7 +76,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mesm {args.command}: error: {message}", file=sys.stderr)
         return 2
     finally:
-        # gloo's threads sometimes abort a process that exits without this.
         if not joined and (distributed := _process_group()) is not None:
             distributed.destroy_process_group()
 
@@ -97,5 +96,18 @@ def _process_group() -> Any:
     return distributed if distributed and distributed.is_available() and distributed.is_initialized() else None
 
 
+def run_script(argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs a command and ends the process with what `main` returns.
+
+    One of several processes ends without what Python does at its end, where gloo's threads sometimes abort it.
+    """
+    code = main(argv)
+    if "RANK" in os.environ:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script()

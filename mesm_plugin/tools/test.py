@@ -3,7 +3,7 @@
 
 import sys
 
-from mesm_plugin.cli.main import main
+from mesm_plugin.cli.main import run_script
 
 if __name__ == "__main__":
-    sys.exit(main(["test", *sys.argv[1:]]))
+    run_script(["test", *sys.argv[1:]])

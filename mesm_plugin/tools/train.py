@@ -3,7 +3,7 @@
 
 import sys
 
-from mesm_plugin.cli.main import main
+from mesm_plugin.cli.main import run_script
 
 if __name__ == "__main__":
-    sys.exit(main(["train", *sys.argv[1:]]))
+    run_script(["train", *sys.argv[1:]])

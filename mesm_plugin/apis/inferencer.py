@@ -18,6 +18,7 @@ from mesm_plugin.engine.checkpoint import check_fit, read_checkpoint, weights_of
 from mesm_plugin.engine.config_checking import check_config
 from mesm_plugin.engine.config_loading import ConfigError, read_config
 from mesm_plugin.structures import GroundingDataSample
+from mesm_plugin.utils.device import checked_device
 
 
 class GroundingInferencer:
@@ -47,7 +48,7 @@ class GroundingInferencer:
     def __init__(
         self, config: str | Path | Config, checkpoint: str | Path, device: str = "cpu", split: str = "test"
     ) -> None:
-        self.device = _checked_device(device)
+        self.device = checked_device(device)
         self.config = config if isinstance(config, Config) else read_config(str(config))
         check_config(self.config)
         read = read_checkpoint(checkpoint)
@@ -202,12 +203,3 @@ def _unannotated_dataset(config: Config, split: str) -> GroundingDataset:
     if not isinstance(dataset, GroundingDataset):
         raise ConfigError(f"{config.filename}: the data set is a {type(dataset).__name__}, not a GroundingDataset")
     return dataset
-
-
-def _checked_device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
-    return device

@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     )
     from mesm_plugin.utils import atomic_file
 
+    if Path(args.out).is_dir():
+        raise ValueError(f"--out {args.out} is a folder, expected a file to write")
     dataset = published_dataset(args.dataset, args.data)
     tokenizer = None if args.clip_bpe is None else BytePairTokenizer(args.clip_bpe)
     splits = _once(args.split) if args.split else list(counted_splits(dataset))

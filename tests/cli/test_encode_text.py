@@ -102,6 +102,8 @@ def test_wrong_input(encode: Command, files: Files, tmp_path: Path) -> None:
     run = encode("charades", "--split", "test", "--out", tmp_path / "a.hdf5", "--weights", tmp_path / "absent.pt")
     assert (run.code, "absent.pt" in run.err) == (2, True)
     assert "--out" in encode("charades", "--out", tmp_path).err
+    run = encode("charades", "--split", "test", "--out", tmp_path / "a.hdf5", "--device", "nonsense")
+    assert (run.code, "device 'nonsense' cannot be used" in run.err) == (2, True)
 
 
 def test_training_and_prediction_with_clip_text(

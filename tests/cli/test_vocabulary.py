@@ -68,6 +68,16 @@ def test_bad_arguments(data: Path, capsys: pytest.CaptureFixture[str], arguments
     assert not out.exists()
 
 
+@pytest.mark.parametrize("name", ["full", "."])
+def test_out_is_a_folder(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(data)
+    (data / "full").mkdir()
+    assert main(["vocabulary", "charades", "--data", str(data), "--out", name]) == 2
+    assert "is a folder, expected a file to write" in capsys.readouterr().err
+
+
 def test_a_broken_line_is_named(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (data / "charades" / "annotations" / "charades_sta_test.txt").write_text("test 0.0\n")
     assert main(["vocabulary", "charades", "--data", str(data), "--out", "-"]) == 2

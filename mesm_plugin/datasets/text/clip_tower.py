@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mesm_plugin.datasets.text.clip_weights import CLIPTextWeights, read_clip_text_weights
+from mesm_plugin.utils.device import checked_device
 
 ACTIVATIONS = ("quick_gelu", "gelu")
 _HEAD_WIDTH = 64
@@ -29,12 +30,14 @@ class CLIPTextTower:
         dim: Width of the features.
 
     Raises:
-        ValueError: The weights are not those of a text tower; the message names the file and the weight.
+        ValueError: The weights are not those of a text tower, and the message names the file and the weight; or there
+            is no such device.
     """
 
     def __init__(self, weights: CLIPTextWeights, heads: int | None, activation: str | None, device: str) -> None:
         from transformers import CLIPTextConfig, CLIPTextModel
 
+        place = checked_device(device)
         tensors = weights.tensors
         self.num_tokens, self.dim = self._matrix(weights, "embeddings.token_embedding.weight")
         self.context_length, _ = self._matrix(weights, "embeddings.position_embedding.weight")
@@ -70,7 +73,7 @@ class CLIPTextTower:
         with torch.random.fork_rng(devices=[]):
             self._model: Any = CLIPTextModel(config)
         self._load(weights)
-        self._model.to(device).eval().requires_grad_(False)
+        self._model.to(place).eval().requires_grad_(False)
 
     @staticmethod
     def _matrix(weights: CLIPTextWeights, name: str) -> tuple[int, int]:

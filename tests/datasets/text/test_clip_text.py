@@ -155,6 +155,8 @@ def test_sentences_and_towers_that_do_not_fit(save_tower: SaveTower, bpe: str, t
         CLIPText(save_tower("openai"), bpe, dim=512).encode("the door")
     with pytest.raises(ValueError, match="3 heads do not divide the 128 channels"):
         CLIPText(save_tower("openai"), bpe, heads=3).encode("the door")
+    with pytest.raises(ValueError, match="device 'nonsense' cannot be used"):
+        CLIPText(save_tower("openai"), bpe, device="nonsense").encode("the door")
     other = tmp_path / "other.txt"
     other.write_text("#version\nt h\n")
     with pytest.raises(ValueError, match=r"embeddings of 526 tokens, but .*other.txt has 515 tokens"):

@@ -2,7 +2,7 @@
 """Fixtures shared by all tests."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,14 @@ settings.register_profile("mesm_plugin", deadline=None, derandomize=True)
 settings.load_profile("mesm_plugin")
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps the records of checked arrays out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MESM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nproc", metavar="N", type=int, help="start so many processes on this machine (with --launcher pytorch)"
     )
+    parser.add_argument(
+        "--on-error",
+        choices=("stop", "skip"),
+        help="stop (as the data sets do by default), or leave out videos and queries that are broken, and count them",
+    )
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
 
 
@@ -56,6 +61,8 @@ def checked_config(args: argparse.Namespace) -> "Config":
 def run_config(args: argparse.Namespace) -> "Config":
     """As `checked_config`, with the flags of `add_run_arguments` in it."""
     config = checked_config(args)
+    if args.on_error is not None:
+        _set_on_error(config, args.on_error)
     if args.work_dir is not None:
         config.work_dir = args.work_dir
     elif config.get("work_dir") is None:
@@ -64,3 +71,13 @@ def run_config(args: argparse.Namespace) -> "Config":
     if args.launcher != "none":
         os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     return config
+
+
+def _set_on_error(config: "Config", on_error: str) -> None:
+    from mesm_plugin.engine.config_checking import check_config
+
+    for split in ("train", "val", "test"):
+        if config.get(f"{split}_dataloader") is not None:
+            config.merge_from_dict({f"{split}_dataloader.dataset.on_error": on_error})
+    # A data set of another package may not know the option.
+    check_config(config)

@@ -65,6 +65,11 @@ class ArrayFolder:
         """The file of a key, for messages."""
         return str(self._file(key))
 
+    def stamp(self, key: str) -> tuple[int, int]:
+        """Size in bytes and time of change in ns of the file of `key`."""
+        state = self._file(key).stat()
+        return state.st_size, state.st_mtime_ns
+
     def read(self, key: str) -> np.ndarray:
         """The array of `key`, which has to be in the folder."""
         return read_array(self._file(key))

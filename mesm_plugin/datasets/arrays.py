@@ -25,8 +25,7 @@ def checked_sequence(array: np.ndarray, where: str, row: str, dim: int | None = 
         raise ValueError(f"{where}: expected shape ({row}s, channels), got {array.shape}")
     if 0 in array.shape:
         raise ValueError(f"{where}: the features are empty, shape {array.shape}")
-    if dim is not None and array.shape[1] != dim:
-        raise ValueError(f"{where}: the features have {array.shape[1]} channels, expected {dim}")
+    check_width(array.shape[1], where, dim)
     with np.errstate(over="ignore"):
         array = array.astype(np.float32)
     finite = np.isfinite(array)
@@ -38,6 +37,12 @@ def checked_sequence(array: np.ndarray, where: str, row: str, dim: int | None = 
             "NaN or infinite values in float32); extract these features again"
         )
     return array
+
+
+def check_width(channels: int, where: str, dim: int | None) -> None:
+    """Raises ValueError if `dim` is given and another number."""
+    if dim is not None and channels != dim:
+        raise ValueError(f"{where}: the features have {channels} channels, expected {dim}")
 
 
 def l2_normalize(array: np.ndarray) -> np.ndarray:

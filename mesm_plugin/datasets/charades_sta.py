@@ -68,16 +68,17 @@ class CharadesSTADataset(GroundingDataset):
         videos: dict[str, dict[str, Any]] = {}
         for number, line in enumerate(read_lines(path)):
             where = f"{path}:{number + 1}"
-            vid, start, end, sentence = self._parse(line, where)
-            if vid not in durations:
-                raise ValueError(f"{where}: video {vid} has no duration in {self.duration_file}")
-            if vid not in self._included:
-                continue
-            duration = durations[vid]
-            moment = repair(start, end, duration, sentence, where)
-            if moment is not None:
-                video = videos.setdefault(vid, {"vid": vid, "source": vid, "duration": duration, "queries": []})
-                video["queries"].append({"qid": number, "sentence": sentence, "moments": [list(moment)]})
+            with self.reading(where):
+                vid, start, end, sentence = self._parse(line, where)
+                if vid not in durations:
+                    raise ValueError(f"{where}: video {vid} has no duration in {self.duration_file}")
+                if vid not in self._included:
+                    continue
+                duration = durations[vid]
+                moment = repair(start, end, duration, sentence, where)
+                if moment is not None:
+                    video = videos.setdefault(vid, {"vid": vid, "source": vid, "duration": duration, "queries": []})
+                    video["queries"].append({"qid": number, "sentence": sentence, "moments": [list(moment)]})
         for video in videos.values():
             video["queries"].sort(key=lambda query: self.start_clip(query["moments"][0][0], video["duration"]))
         queries = sum(len(video["queries"]) for video in videos.values())
@@ -93,11 +94,12 @@ class CharadesSTADataset(GroundingDataset):
         path = require_file(self.duration_file, "duration file")
         durations: dict[str, float] = {}
         for where, vid, length in _json_lengths(path) if path.suffix == ".json" else _csv_lengths(path):
-            seconds = _seconds(length)
-            if not seconds > 0:
-                raise ValueError(f"{where}: the length of video {vid} is {shown(length)}, expected seconds > 0")
-            if durations.setdefault(vid, seconds) != seconds:
-                raise ValueError(f"{where}: the length of video {vid} is {length}, but {durations[vid]:g} above")
+            with self.reading(f"{where}, video {vid}"):
+                seconds = _seconds(length)
+                if not seconds > 0:
+                    raise ValueError(f"{where}: the length of video {vid} is {shown(length)}, expected seconds > 0")
+                if durations.setdefault(vid, seconds) != seconds:
+                    raise ValueError(f"{where}: the length of video {vid} is {length}, but {durations[vid]:g} above")
         return durations
 
     @staticmethod

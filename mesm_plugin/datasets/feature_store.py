@@ -9,7 +9,8 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from mesm_plugin.datasets.array_files import ArrayFolder
-from mesm_plugin.datasets.arrays import checked_sequence, l2_normalize
+from mesm_plugin.datasets.arrays import check_width, checked_sequence, l2_normalize
+from mesm_plugin.datasets.checked_arrays import Shape, StampedSource, check_arrays
 from mesm_plugin.datasets.hdf5 import HDF5File
 from mesm_plugin.registry import DATASETS
 
@@ -46,6 +47,24 @@ class FeatureStore(ABC):
     @abstractmethod
     def __contains__(self, vid: str) -> bool: ...
 
+    def find_problems(self, vids: Sequence[str], *, afresh: bool = False) -> dict[str, str]:
+        """What is wrong with the features of videos, by video; those that can be used are not in it.
+
+        Args:
+            vids: Ids of the videos.
+            afresh: Reads also what an earlier run has read, see `check_arrays`.
+
+        Raises:
+            OSError: A file with the features of all videos is missing or damaged.
+        """
+        problems = {}
+        for vid in vids:
+            try:
+                _ = self[vid]
+            except (OSError, ValueError, MissingFeaturesError) as error:
+                problems[vid] = str(error)
+        return problems
+
     def join(self, parts: Sequence[np.ndarray], places: Sequence[str] | None = None) -> np.ndarray:
         """Checks, normalises and joins the features of one video as those of the store's own videos.
 
@@ -78,10 +97,8 @@ class FeatureStore(ABC):
         return np.concatenate([part[:shortest] for part in checked], axis=1)
 
 
-class ArraySource(Protocol):
+class ArraySource(StampedSource, Protocol):
     """Where a store reads the arrays of its videos: a file or a folder."""
-
-    path: Path
 
     def __len__(self) -> int: ...
 
@@ -126,12 +143,30 @@ class JoinedFeatureStore(FeatureStore):
     def __contains__(self, vid: str) -> bool:
         return all(vid in source for source in self._sources)
 
+    def find_problems(self, vids: Sequence[str], *, afresh: bool = False) -> dict[str, str]:
+        problems: dict[str, str] = {}
+        for source, dim in zip(self._sources, self.dims, strict=True):
+
+            def shape_of(vid: str, source: ArraySource = source) -> Shape:
+                rows, channels = checked_sequence(source.read(vid), source.where(vid), "clip").shape
+                return rows, channels
+
+            held = {vid: vid in source for vid in vids}
+            shapes, broken = check_arrays(source, [vid for vid in held if held[vid]], shape_of, "clips", afresh=afresh)
+            for vid, (_, channels) in shapes.items():
+                try:
+                    check_width(channels, source.where(vid), dim)
+                except ValueError as error:
+                    broken[vid] = str(error)
+            count = len(source)
+            broken |= {vid: _missing(source, vid, count) for vid in held if not held[vid]}
+            problems = broken | problems
+        return problems
+
     def __getitem__(self, vid: str) -> np.ndarray:
         missing = next((source for source in self._sources if vid not in source), None)
         if missing is not None:
-            raise MissingFeaturesError(
-                f"{missing.path} has no features of video {vid} (it holds {len(missing)} videos)"
-            )
+            raise MissingFeaturesError(_missing(missing, vid, len(missing)))
         parts = [source.read(vid) for source in self._sources]
         return self.join(parts, [source.where(vid) for source in self._sources])
 
@@ -197,6 +232,10 @@ class NumpyFeatureStore(FolderFeatureStore):
     """
 
     endings = (".npz", ".npy")
+
+
+def _missing(source: ArraySource, vid: str, held: int) -> str:
+    return f"{source.path} has no features of video {vid} (it holds {held} videos)"
 
 
 def _paths(given: Paths, argument: str, what: str) -> list[str | Path]:

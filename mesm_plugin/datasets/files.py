@@ -57,10 +57,19 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
         ValueError: A line is not UTF-8, not JSON, or has an object with a key twice; the message names file and line.
     """
     for number, line in enumerate(read_lines(path), 1):
-        try:
-            yield number, _parse_json(line, f"{path}:{number}")
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}:{number}: not a line of JSON ({error}); is the file complete?") from error
+        yield number, parse_json_line(line, f"{path}:{number}")
+
+
+def parse_json_line(line: str, where: str) -> Any:
+    """The value of a line of a JSON Lines file; `where`, file and line, is for messages.
+
+    Raises:
+        ValueError: It is not JSON, or has an object with a key twice.
+    """
+    try:
+        return _parse_json(line, where)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: not a line of JSON ({error}); is the file complete?") from error
 
 
 def read_json(path: Path) -> Any:

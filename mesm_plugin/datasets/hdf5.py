@@ -88,6 +88,11 @@ class HDF5File:
         """The place of a video's data set, for messages."""
         return f"{self.path}, video {key}"
 
+    def stamp(self, key: str) -> tuple[int, int]:
+        """Size in bytes and time of change in ns of the file, which holds every `key`."""
+        state = self.path.stat()
+        return state.st_size, state.st_mtime_ns
+
     def read(self, key: str) -> np.ndarray:
         """The data set of `key`, which has to be in the file."""
         with self._reading(key) as file:

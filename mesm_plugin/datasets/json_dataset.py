@@ -78,22 +78,26 @@ class JSONDataset(GroundingDataset):
             raise ValueError(f"{path}: expected a JSON object with an entry per video, got {got}")
         repair = MomentRepair(self.strict)
         videos = []
-        number = 0
+        before = 0
         for vid, value in entries.items():
-            entry = VideoEntry(value, f"{path}: video {vid!r}")
-            duration, rate = self.read_extent(entry)
-            queries: list[dict[str, Any]] = []
-            for where, (start, end), sentence in entry.sentences():
-                number += 1
-                if vid not in self._included:
-                    continue
-                moment = repair(start / rate, end / rate, duration, sentence, where)
-                if moment is not None:
-                    queries.append({"qid": f"{path.stem}-{number}", "sentence": sentence, "moments": [list(moment)]})
-            if queries:
-                queries.sort(key=lambda query: self.start_clip(query["moments"][0][0], duration))
-                video = {"vid": vid, "source": vid, "split": path.stem, "duration": duration, "queries": queries}
-                videos.append(video)
+            place = f"{path}: video {vid!r}"
+            count = VideoEntry.count_sentences(value)
+            with self.reading(place):
+                entry = VideoEntry(value, place)
+                duration, rate = self.read_extent(entry)
+                queries: list[dict[str, Any]] = []
+                for number, (where, (start, end), sentence) in enumerate(entry.sentences(), before + 1):
+                    if vid not in self._included:
+                        break
+                    moment = repair(start / rate, end / rate, duration, sentence, where)
+                    if moment is not None:
+                        qid = f"{path.stem}-{number}"
+                        queries.append({"qid": qid, "sentence": sentence, "moments": [list(moment)]})
+                if queries:
+                    queries.sort(key=lambda query: self.start_clip(query["moments"][0][0], duration))
+                    video = {"vid": vid, "source": vid, "split": path.stem, "duration": duration, "queries": queries}
+                    videos.append(video)
+            before += count
         kept = sum(len(video["queries"]) for video in videos)
         self.repairs += repair.counts
         print_log(f"{path}: {kept} queries of {len(videos)} videos{self._included}; {repair}", logger="current")

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 from mmengine.logging import print_log
 
-from mesm_plugin.datasets.files import read_json_lines, require_file
+from mesm_plugin.datasets.files import parse_json_line, read_lines, require_file
 from mesm_plugin.datasets.grounding_dataset import GroundingDataset
 from mesm_plugin.datasets.qvhighlights_record import QVHighlightsRecord, parse_record
 from mesm_plugin.registry import DATASETS
@@ -51,21 +51,22 @@ class QVHighlightsDataset(GroundingDataset):
         records: list[QVHighlightsRecord] = []
         of_qid: dict[int | str, int] = {}
         durations: dict[str, float] = {}
-        for number, value in read_json_lines(path):
+        for number, line in enumerate(read_lines(path), 1):
             where = f"{path}:{number}"
-            record = parse_record(value, where, self.clip_length)
-            if record.qid in of_qid:
-                raise ValueError(
-                    f"{where}: 'qid' is {record.qid!r} as on line {of_qid[record.qid]}, expected another id"
-                )
-            duration = durations.setdefault(record.vid, record.duration)
-            if record.duration != duration:
-                raise ValueError(f"{where}: 'duration' is {record.duration}, but {duration} above for {record.vid}")
-            if records and (record.moments is None) != (records[0].moments is None):
-                has = "missing" if record.moments is None else "there"
-                raise ValueError(f"{where}: 'relevant_windows' is {has}, unlike on the lines above; split the file")
-            of_qid[record.qid] = number
-            records.append(record)
+            with self.reading(where):
+                record = parse_record(parse_json_line(line, where), where, self.clip_length)
+                if record.qid in of_qid:
+                    raise ValueError(
+                        f"{where}: 'qid' is {record.qid!r} as on line {of_qid[record.qid]}, expected another id"
+                    )
+                duration = durations.setdefault(record.vid, record.duration)
+                if record.duration != duration:
+                    raise ValueError(f"{where}: 'duration' is {record.duration}, but {duration} above for {record.vid}")
+                if records and (record.moments is None) != (records[0].moments is None):
+                    has = "missing" if record.moments is None else "there"
+                    raise ValueError(f"{where}: 'relevant_windows' is {has}, unlike on the lines above; split the file")
+                of_qid[record.qid] = number
+                records.append(record)
 
         videos: dict[str, dict[str, Any]] = {}
         # Sources keep their order of appearance.

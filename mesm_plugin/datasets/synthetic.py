@@ -1,6 +1,7 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """An embedded data set, generated from a seed."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -55,12 +56,14 @@ class SyntheticFeatures(FeatureStore):
     def __contains__(self, vid: str) -> bool:
         return parse_video_id(vid) is not None
 
+    def find_problems(self, vids: Sequence[str], *, afresh: bool = False) -> dict[str, str]:
+        """See `FeatureStore.find_problems`; nothing is made for it."""
+        return {vid: self._is_missing(vid) for vid in vids if vid not in self}
+
     def __getitem__(self, vid: str) -> np.ndarray:
         place = parse_video_id(vid)
         if place is None:
-            raise MissingFeaturesError(
-                f"{self} has no features of video {vid}; its videos are called like synthetic_train_00000"
-            )
+            raise MissingFeaturesError(self._is_missing(vid))
         split, index = place
         script = write_script(self.seed, split, index)
         rng = np.random.default_rng([self.seed, _FEATURES, SPLITS.index(split), index])
@@ -72,6 +75,9 @@ class SyntheticFeatures(FeatureStore):
         clips = covered.T @ shown @ self._projection + (background + noise) / np.sqrt(self.dim)
         clips = clips.astype(np.float32)
         return l2_normalize(clips) if self.normalize else clips
+
+    def _is_missing(self, vid: str) -> str:
+        return f"{self} has no features of video {vid}; its videos are called like synthetic_train_00000"
 
 
 @DATASETS.register_module()

@@ -24,6 +24,12 @@ class VideoEntry:
         self.value = value
         self.where = where
 
+    @staticmethod
+    def count_sentences(value: Any) -> int:
+        """How many sentences the JSON value of an entry has, also if it is broken otherwise."""
+        texts = value.get("sentences") if isinstance(value, dict) else None
+        return len(texts) if isinstance(texts, list) else 0
+
     def positive(self, key: str) -> float:
         """A number > 0."""
         number = self.value.get(key)

@@ -192,4 +192,7 @@ def _describe(dataset: Any) -> str:
     files = getattr(dataset, "ann_files", None) or [getattr(dataset, "ann_file", "")]
     parts += [os.path.basename(file) for file in files if file]
     parts += [f"{name} {value!r}" for name in ("split", "holdout") if (value := getattr(dataset, name, None))]
-    return ", ".join([*parts, f"{len(_video_ids(dataset)) or len(dataset)} videos"])
+    parts.append(f"{len(_video_ids(dataset)) or len(dataset)} videos")
+    if left_out := getattr(dataset, "left_out", None):
+        parts.append(f"{len(left_out)} broken left out")
+    return ", ".join(parts)

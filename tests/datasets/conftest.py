@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mesm_plugin.datasets import FeatureStore
+from mesm_plugin.datasets import FeatureStore, MissingFeaturesError
 from mesm_plugin.datasets.text.encoder import TextEncoder
 from mesm_plugin.structures import GroundingDataSample
 
@@ -28,6 +28,8 @@ class ConstantFeatures(FeatureStore):
         return not vid.startswith("lost")
 
     def __getitem__(self, vid: str) -> np.ndarray:
+        if vid not in self:
+            raise MissingFeaturesError(f"no features of {vid}")
         return self.features
 
 
@@ -36,8 +38,9 @@ class LengthText(TextEncoder):
 
     num_classes = None
 
-    def prepare(self, queries: Any) -> None:
+    def prepare(self, queries: Any) -> dict[int, str]:
         self.prepared = list(queries)
+        return {place: f"{sentence!r} is unknown" for place, (sentence, _) in enumerate(queries) if "<unk>" in sentence}
 
     def encode(self, sentence: str, qid: Any = None) -> dict[str, torch.Tensor]:
         words = torch.tensor([[float(len(word))] for word in sentence.split()])

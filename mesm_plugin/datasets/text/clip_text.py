@@ -2,7 +2,7 @@
 """Word features of CLIP's text tower, computed from the sentences."""
 
 import importlib.util
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -112,12 +112,20 @@ class CLIPText(TextEncoder):
             raise ValueError(f"{query_name(sentence, qid)}: the sentence has no words")
         return [start, *ids[: self.max_words - 2], end]
 
-    def prepare(self, queries: Iterable[tuple[str, Hashable | None]]) -> None:
-        ids = {sentence: self.tokenize(sentence, qid) for sentence, qid in queries if sentence not in self._features}
+    def prepare(self, queries: Sequence[tuple[str, Hashable | None]]) -> dict[int, str]:
+        ids: dict[str, list[int]] = {}
+        problems = {}
+        for place, (sentence, qid) in enumerate(queries):
+            if sentence not in self._features:
+                try:
+                    ids[sentence] = self.tokenize(sentence, qid)
+                except ValueError as error:
+                    problems[place] = str(error)
         # Sentences of one length in a batch need no padding.
         ordered = sorted(ids, key=lambda sentence: len(ids[sentence]))
         for sentences, features in self._encoded(ordered, ids):
             self._features |= zip(sentences, features, strict=True)
+        return problems
 
     def encode(self, sentence: str, qid: Hashable | None = None) -> dict[str, Tensor]:
         ids = self.tokenize(sentence, qid)

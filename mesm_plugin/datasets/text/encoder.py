@@ -2,7 +2,7 @@
 """What a data set needs of a text encoder."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Sequence
 
 from torch import Tensor
 
@@ -33,11 +33,11 @@ class TextEncoder(ABC):
         """
 
     @abstractmethod
-    def prepare(self, queries: Iterable[tuple[str, Hashable | None]]) -> None:
+    def prepare(self, queries: Sequence[tuple[str, Hashable | None]]) -> dict[int, str]:
         """Loads what the given (sentence, qid) need, all at once.
 
-        Raises:
-            ValueError: One of them cannot be encoded.
+        Returns:
+            What is wrong with those that cannot be encoded, by their place in `queries`.
         """
 
 

@@ -1,13 +1,14 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Word features that were extracted beforehand."""
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mesm_plugin.datasets.arrays import checked_sequence, l2_normalize
+from mesm_plugin.datasets.arrays import check_width, checked_sequence, l2_normalize
+from mesm_plugin.datasets.checked_arrays import Shape, check_arrays
 from mesm_plugin.datasets.hdf5 import HDF5File
 from mesm_plugin.datasets.text.encoder import TextEncoder, query_name
 from mesm_plugin.datasets.text.token_classes import TokenClasses
@@ -61,14 +62,28 @@ class PreExtractedText(TextEncoder):
     def num_classes(self) -> int | None:
         return None if self.classes is None else self.classes.count
 
-    def prepare(self, queries: Iterable[tuple[str, Hashable | None]]) -> None:
-        for sentence, qid in queries:
-            self._require(sentence, qid)
+    def prepare(self, queries: Sequence[tuple[str, Hashable | None]]) -> dict[int, str]:
+        """Reads the words of all queries, unless an earlier run did: see `check_arrays`."""
+        problems: dict[int, str] = {}
+        places: dict[str, list[int]] = {}
+        for place, (sentence, qid) in enumerate(queries):
+            try:
+                places.setdefault(self._require(sentence, qid), []).append(place)
+            except ValueError as error:
+                problems[place] = str(error)
+        content = "words" if self.classes is None else "words and token ids"
+        shapes, broken = check_arrays(self._file, list(places), self._shape_of, content)
+        for key, (_, channels) in shapes.items():
+            try:
+                check_width(channels, self._where(key), self.dim)
+            except ValueError as error:
+                broken[key] = str(error)
+        return problems | {place: problem for key, problem in broken.items() for place in places[key]}
 
     def encode(self, sentence: str, qid: Hashable | None = None) -> dict[str, Tensor]:
         """See `TextEncoder.encode`; `qid` has to be given, as a new sentence has no features in the file."""
         key = self._require(sentence, qid)
-        words = checked_sequence(self._file.read(key), f"{self._file.path}, query {key}", "word", self.dim)
+        words = checked_sequence(self._file.read(key), self._where(key), "word", self.dim)
         if self.normalize:
             words = l2_normalize(words)
         ids = self._token_ids(key, len(words))
@@ -78,22 +93,31 @@ class PreExtractedText(TextEncoder):
             ids = ids[: self.max_words]
             encoded["words_weight"] = torch.from_numpy(~np.isin(ids, (_START_OF_TEXT, _END_OF_TEXT))).float()
         if self.classes is not None:
-            if ids is None:
-                raise ValueError(
-                    f"{self._file.path}: query {key} has no attribute 'token_ids', which a vocabulary needs; write it, "
-                    "or leave out the vocabulary and switch off masked language modelling"
-                )
+            assert ids is not None
             encoded |= self.classes.labels(ids.tolist())
         return encoded
 
     def _token_ids(self, key: str, num_words: int) -> np.ndarray | None:
         ids = self._file.attribute(key, "token_ids")
+        if ids is None and self.classes is not None:
+            raise ValueError(
+                f"{self._file.path}: query {key} has no attribute 'token_ids', which a vocabulary needs; write it, or "
+                "leave out the vocabulary and switch off masked language modelling"
+            )
         if ids is not None and (ids.shape != (num_words,) or ids.dtype.kind not in "iu"):
             raise ValueError(
                 f"{self._file.path}: 'token_ids' of query {key} is {ids.dtype} of shape {ids.shape}, "
                 f"expected {num_words} integers, one per word"
             )
         return ids
+
+    def _shape_of(self, key: str) -> Shape:
+        rows, channels = checked_sequence(self._file.read(key), self._where(key), "word").shape
+        self._token_ids(key, rows)
+        return rows, channels
+
+    def _where(self, key: str) -> str:
+        return f"{self._file.path}, query {key}"
 
     def _require(self, sentence: str, qid: Hashable | None) -> str:
         if qid is None:

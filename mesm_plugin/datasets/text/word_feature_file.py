@@ -24,6 +24,9 @@ def write_word_features(text: CLIPText, queries: Mapping[str, str], file: str | 
     """
     import h5py
 
+    for qid, sentence in queries.items():
+        # Encoding them all takes minutes, so that errors come first.
+        text.tokenize(sentence, qid)
     text.prepare([(sentence, qid) for qid, sentence in queries.items()])
     count = 0
     with atomic_file(file) as unfinished, h5py.File(unfinished, "w") as features:

@@ -2,7 +2,7 @@
 """Text encoders that look every word up in a table."""
 
 from abc import abstractmethod
-from collections.abc import Hashable, Iterable, Set
+from collections.abc import Hashable, Sequence, Set
 
 import numpy as np
 import torch
@@ -69,12 +69,16 @@ class WordVectorText(TextEncoder):
     def num_classes(self) -> int | None:
         return None if self.vocabulary is None else self.vocabulary.size + 1
 
-    def prepare(self, queries: Iterable[tuple[str, Hashable | None]]) -> None:
-        split = [(self._split(*query), *query) for query in queries]
-        wanted = {word for words, _, _ in split for word in words}
+    def prepare(self, queries: Sequence[tuple[str, Hashable | None]]) -> dict[int, str]:
+        split = [self._tokenize(sentence)[: self.max_words] for sentence, _ in queries]
+        wanted = {word for words in split for word in words}
         self._look_up(wanted)
-        for words, sentence, qid in split:
-            self._require_known_word(words, sentence, qid)
+        problems = {}
+        for place, (words, (sentence, qid)) in enumerate(zip(split, queries, strict=True)):
+            try:
+                self._require_known_word(words, sentence, qid)
+            except ValueError as error:
+                problems[place] = str(error)
         absent = sorted(wanted & self._absent)
         if absent:
             print_log(
@@ -83,9 +87,10 @@ class WordVectorText(TextEncoder):
                 + (", ..." if len(absent) > 10 else ""),
                 logger="current",
             )
+        return problems
 
     def encode(self, sentence: str, qid: Hashable | None = None) -> dict[str, Tensor]:
-        words = self._split(sentence, qid)
+        words = self._tokenize(sentence)[: self.max_words]
         self._look_up(set(words))
         self._require_known_word(words, sentence, qid)
         assert self._unknown_vector is not None
@@ -100,12 +105,6 @@ class WordVectorText(TextEncoder):
             encoded["unknown_words"] = labels == self.vocabulary.size
         return encoded
 
-    def _split(self, sentence: str, qid: Hashable | None) -> list[str]:
-        words = self._tokenize(sentence)[: self.max_words]
-        if not words:
-            raise ValueError(f"{query_name(sentence, qid)}: the sentence has no words")
-        return words
-
     def _look_up(self, words: set[str]) -> None:
         wanted = words - self._known.keys() - self._absent
         if not wanted:
@@ -119,6 +118,8 @@ class WordVectorText(TextEncoder):
             self._unknown_vector = np.random.Generator(np.random.PCG64(0)).random(dim, dtype=np.float32) * 2 - 1
 
     def _require_known_word(self, words: list[str], sentence: str, qid: Hashable | None) -> None:
+        if not words:
+            raise ValueError(f"{query_name(sentence, qid)}: the sentence has no words")
         if self._absent.issuperset(words):
             raise ValueError(
                 f"{query_name(sentence, qid)}: none of its words ({', '.join(words)}) is in {self}; "

@@ -1,0 +1,99 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Reads every array of a source once, and remembers which were good."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from mesm_plugin.utils import atomic_file
+from mesm_plugin.utils.progress import track_progress
+
+Shape = tuple[int, int]
+# A file that was written just now may be written again without its size or time telling so.
+_SECONDS_UNTIL_SETTLED = 2.0
+
+
+class StampedSource(Protocol):
+    """A file or folder with arrays by key."""
+
+    path: Path
+
+    def stamp(self, key: str) -> tuple[int, int]:
+        """Size in bytes and time of change in ns of the file with the array of `key`."""
+
+
+def check_arrays(
+    source: StampedSource, keys: Sequence[str], check: Callable[[str], Shape], content: str, *, afresh: bool = False
+) -> tuple[dict[str, Shape], dict[str, str]]:
+    """Checks arrays, each once: what was found good is not read again while its file stays as it is.
+
+    The record is a file in the folder that the environment variable MESM_CACHE names, `~/.cache/mesm_plugin` if it is
+    not set. Where that cannot be written, everything is read each time.
+
+    Args:
+        source: Where the arrays lie.
+        keys: Of the arrays, which have to be in the source.
+        check: Reads the array of a key and returns its shape; raises ValueError or OSError if it is broken.
+        content: What `check` looks for, such as "clips"; records of different contents are kept apart.
+        afresh: Reads all of them whatever the record says.
+
+    Returns:
+        The shapes of the good arrays, and what is wrong with the others.
+    """
+    record = _record_of(source.path, content)
+    known = {} if afresh else _read(record)
+    shapes: dict[str, Shape] = {}
+    problems: dict[str, str] = {}
+    unread = []
+    for key in keys:
+        entry = known.get(key)
+        if entry is not None and entry[:2] == list(source.stamp(key)):
+            shapes[key] = (entry[2], entry[3])
+        else:
+            unread.append(key)
+    try:
+        for key in track_progress(unread, f"checking {content} of {source.path}", "arrays"):
+            try:
+                stamp = source.stamp(key)
+                shapes[key] = check(key)
+            except (OSError, ValueError) as error:
+                problems[key] = str(error)
+                known.pop(key, None)
+                continue
+            if time.time() - stamp[1] / 1e9 > _SECONDS_UNTIL_SETTLED:
+                known[key] = [*stamp, *shapes[key]]
+    finally:
+        # Also after an interruption, since reading so far may have taken minutes.
+        if unread:
+            _write(record, known)
+    return shapes, problems
+
+
+def _record_of(path: Path, content: str) -> Path:
+    cache = Path(os.environ.get("MESM_CACHE") or Path("~/.cache/mesm_plugin").expanduser())
+    name = hashlib.sha256(f"{content} of {path.absolute()}".encode()).hexdigest()[:32]
+    return cache / f"{name}.json"
+
+
+def _read(record: Path) -> dict[str, list[int]]:
+    try:
+        entries: Any = json.loads(record.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    fits = isinstance(entries, dict) and all(
+        isinstance(entry, list) and len(entry) == 4 and all(type(number) is int for number in entry)
+        for entry in entries.values()
+    )
+    return entries if fits else {}
+
+
+def _write(record: Path, entries: dict[str, list[int]]) -> None:
+    try:
+        with atomic_file(record) as unfinished:
+            unfinished.write_text(json.dumps(entries), encoding="utf-8")
+    except OSError:
+        pass

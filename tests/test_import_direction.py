@@ -26,6 +26,7 @@ ALLOWED = {
     "mesm_plugin/reproduction": {"registry", "engine", "evaluation", "utils"},
     "mesm_plugin/apis": {"registry", "structures", "datasets", "engine", "visualization", "utils"},
     "mesm_plugin/browsing": {"registry", "datasets"},
+    "mesm_plugin/checking": {"registry", "datasets", "engine", "utils"},
     "mesm_plugin/analysis": {"structures", "datasets", "models", "apis"},
 }
 

@@ -14,6 +14,7 @@ from mesm_plugin.version import __version__
 
 COMMANDS = {
     "train": "train a config, then test the best checkpoint",
+    "check": "look at all inputs of a config before training, and report all that is broken",
     "test": "score a checkpoint on the test split",
     "predict": "find the moments that sentences describe in a video",
     "analyze": "measure what a trained model makes of text and video",

@@ -27,7 +27,7 @@ class StampedSource(Protocol):
 
 
 def check_arrays(
-    source: StampedSource, keys: Sequence[str], check: Callable[[str], Shape], content: str, *, afresh: bool = False
+    source: StampedSource, keys: Sequence[str], check: Callable[[str], Shape], content: str
 ) -> tuple[dict[str, Shape], dict[str, str]]:
     """Checks arrays, each once: what was found good is not read again while its file stays as it is.
 
@@ -39,13 +39,12 @@ def check_arrays(
         keys: Of the arrays, which have to be in the source.
         check: Reads the array of a key and returns its shape; raises ValueError or OSError if it is broken.
         content: What `check` looks for, such as "clips"; records of different contents are kept apart.
-        afresh: Reads all of them whatever the record says.
 
     Returns:
         The shapes of the good arrays, and what is wrong with the others.
     """
     record = _record_of(source.path, content)
-    known = {} if afresh else _read(record)
+    known = _read(record)
     shapes: dict[str, Shape] = {}
     problems: dict[str, str] = {}
     unread = []
@@ -73,10 +72,19 @@ def check_arrays(
     return shapes, problems
 
 
+def forget_checked() -> None:
+    """Removes all records, so that everything is read again."""
+    for record in _cache().glob("*.json"):
+        record.unlink(missing_ok=True)
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("MESM_CACHE") or Path("~/.cache/mesm_plugin").expanduser())
+
+
 def _record_of(path: Path, content: str) -> Path:
-    cache = Path(os.environ.get("MESM_CACHE") or Path("~/.cache/mesm_plugin").expanduser())
     name = hashlib.sha256(f"{content} of {path.absolute()}".encode()).hexdigest()[:32]
-    return cache / f"{name}.json"
+    return _cache() / f"{name}.json"
 
 
 def _read(record: Path) -> dict[str, list[int]]:

@@ -47,12 +47,8 @@ class FeatureStore(ABC):
     @abstractmethod
     def __contains__(self, vid: str) -> bool: ...
 
-    def find_problems(self, vids: Sequence[str], *, afresh: bool = False) -> dict[str, str]:
+    def find_problems(self, vids: Sequence[str]) -> dict[str, str]:
         """What is wrong with the features of videos, by video; those that can be used are not in it.
-
-        Args:
-            vids: Ids of the videos.
-            afresh: Reads also what an earlier run has read, see `check_arrays`.
 
         Raises:
             OSError: A file with the features of all videos is missing or damaged.
@@ -143,7 +139,8 @@ class JoinedFeatureStore(FeatureStore):
     def __contains__(self, vid: str) -> bool:
         return all(vid in source for source in self._sources)
 
-    def find_problems(self, vids: Sequence[str], *, afresh: bool = False) -> dict[str, str]:
+    def find_problems(self, vids: Sequence[str]) -> dict[str, str]:
+        """See `FeatureStore.find_problems`; good files are read once, see `check_arrays`."""
         problems: dict[str, str] = {}
         for source, dim in zip(self._sources, self.dims, strict=True):
 
@@ -152,7 +149,7 @@ class JoinedFeatureStore(FeatureStore):
                 return rows, channels
 
             held = {vid: vid in source for vid in vids}
-            shapes, broken = check_arrays(source, [vid for vid in held if held[vid]], shape_of, "clips", afresh=afresh)
+            shapes, broken = check_arrays(source, [vid for vid in held if held[vid]], shape_of, "clips")
             for vid, (_, channels) in shapes.items():
                 try:
                     check_width(channels, source.where(vid), dim)

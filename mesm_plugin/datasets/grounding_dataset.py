@@ -99,15 +99,17 @@ class GroundingDataset(BaseDataset):
         """Loads the annotations, and checks that features and words of all of them can be had."""
         if self._fully_initialized:
             return
-        self.left_out.clear()
-        self.data_list = self.load_data_list()
-        self.data_list = self.filter_data()
-        if self._indices is not None:
-            self.data_list = self._get_unserialized_subset(self._indices)
-        self.data_list = self._usable(self.data_list)
+        self.data_list = self._usable(self.read_annotations())
         if self.serialize_data:
             self.data_bytes, self.data_address = self._serialize_data()
         self._fully_initialized = True
+
+    def read_annotations(self) -> list[dict]:
+        """What `load_data_list` returns, divided by `max_queries` and cut down to `indices`."""
+        self.left_out.clear()
+        self.data_list = self.load_data_list()
+        self.data_list = self.filter_data()
+        return self.data_list if self._indices is None else self._get_unserialized_subset(self._indices)
 
     def filter_data(self) -> list[dict]:
         """All videos, those of many queries as several items; it is an error if there is none."""
@@ -143,7 +145,7 @@ class GroundingDataset(BaseDataset):
         if problems and self.on_error == "stop":
             raise ValueError(
                 f"{len(broken)} of {len(vids)} videos and {len(wordless)} of {len(queries)} queries cannot be used: "
-                f"{_of(problems)}. Mend them, or leave them out with on_error='skip'"
+                f"{_of(problems)}. Mend them, or leave them out with on_error='skip'; `mesm check CONFIG` lists all"
             )
         self.left_out |= problems
         places = iter(range(len(queries)))

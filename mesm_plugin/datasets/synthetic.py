@@ -56,7 +56,7 @@ class SyntheticFeatures(FeatureStore):
     def __contains__(self, vid: str) -> bool:
         return parse_video_id(vid) is not None
 
-    def find_problems(self, vids: Sequence[str], *, afresh: bool = False) -> dict[str, str]:
+    def find_problems(self, vids: Sequence[str]) -> dict[str, str]:
         """See `FeatureStore.find_problems`; nothing is made for it."""
         return {vid: self._is_missing(vid) for vid in vids if vid not in self}
 

@@ -71,6 +71,29 @@ def latest_checkpoint(work_dir: str | Path) -> Path | None:
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
+def check_initial_weights(node: Any) -> None:
+    """Reads the files that parts of the model start from, `init_cfg` of type "Pretrained", safely before MMEngine does.
+
+    MMEngine leaves it to an environment variable of PyTorch whether objects in them are made.
+
+    Args:
+        node: The config of a model, or a part of it.
+
+    Raises:
+        FileNotFoundError, CheckpointError: See `read_checkpoint`.
+    """
+    if isinstance(node, (list, tuple)):
+        for value in node:
+            check_initial_weights(value)
+    if not isinstance(node, dict):
+        return
+    checkpoint = node.get("checkpoint")
+    if node.get("type") == "Pretrained" and isinstance(checkpoint, str) and not re.match(r"[\w-]+:", checkpoint):
+        read_checkpoint(Path(checkpoint).expanduser())
+    for value in node.values():
+        check_initial_weights(value)
+
+
 def weights_of(checkpoint: Mapping[str, Any], file: str | Path) -> dict[str, Tensor]:
     """The weights by name, from a checkpoint of MMEngine or from a bare state dict.
 

@@ -3,7 +3,6 @@
 
 import logging
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from mmengine.dist import barrier, is_distributed
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mesm_plugin.engine.checkpoint import check_fit, latest_checkpoint, read_checkpoint
+from mesm_plugin.engine.checkpoint import check_fit, check_initial_weights, latest_checkpoint, read_checkpoint
 from mesm_plugin.engine.config_loading import ConfigError
 from mesm_plugin.engine.hooks import PredictionPlotHook, ResumedBestHook
 from mesm_plugin.engine.safe_load import allow_checkpoint_classes
@@ -53,7 +52,7 @@ def train(config: Config) -> Result | None:
     if config.get("train_cfg") is None:
         raise ConfigError(f"{config.filename} has no train_dataloader, train_cfg and optim_wrapper to train with")
     resumed = _checkpoint_to_resume(config)
-    _check_initial_weights(config.get("model"))
+    check_initial_weights(config.get("model"))
     runner = _build_runner(config)
     if resumed is not None:
         check_fit(_bare(runner.model), *resumed)
@@ -62,7 +61,7 @@ def train(config: Config) -> Result | None:
         runner.logger.info(f"There is no checkpoint to resume in {runner.work_dir}; training starts from scratch.")
     elif config.get("load_from"):
         check_fit(_bare(runner.model), read_checkpoint(config.load_from), config.load_from)
-    _check_word_classes(runner)
+    check_word_classes(runner.train_dataloader.dataset, runner.model)
     # MMEngine builds the test split after training, which is late to learn that a file of it is missing.
     _ = runner.test_loop
     runner.train()
@@ -130,23 +129,6 @@ def _checkpoint_to_resume(config: Config) -> tuple[dict[str, Any], str] | None:
     return read_checkpoint(path), config.load_from
 
 
-def _check_initial_weights(node: Any) -> None:
-    """Reads the files that parts of the model start from, `init_cfg` of type "Pretrained", safely before MMEngine does.
-
-    MMEngine leaves it to an environment variable of PyTorch whether objects in them are made.
-    """
-    if isinstance(node, (list, tuple)):
-        for value in node:
-            _check_initial_weights(value)
-    if not isinstance(node, dict):
-        return
-    checkpoint = node.get("checkpoint")
-    if node.get("type") == "Pretrained" and isinstance(checkpoint, str) and not re.match(r"[\w-]+:", checkpoint):
-        read_checkpoint(Path(checkpoint).expanduser())
-    for value in node.values():
-        _check_initial_weights(value)
-
-
 def _bare(model: Any) -> torch.nn.Module:
     return getattr(model, "module", model)
 
@@ -165,11 +147,11 @@ def _video_ids(dataset: Any) -> set[str]:
     return {dataset.get_data_info(i).get("vid") for i in range(len(dataset))}
 
 
-def _check_word_classes(runner: Runner) -> None:
-    """Raises if the text encoder has more classes of words than the model can tell apart."""
-    text = getattr(runner.train_dataloader.dataset, "text", None)
+def check_word_classes(dataset: Any, model: Any) -> None:
+    """Raises ConfigError if the data set's text encoder has more classes of words than the model can tell apart."""
+    text = getattr(dataset, "text", None)
     classes = getattr(text, "num_classes", None)
-    enhancer = getattr(getattr(_bare(runner.model), "aligner", None), "frame_word", None)
+    enhancer = getattr(getattr(_bare(model), "aligner", None), "frame_word", None)
     known = getattr(enhancer, "num_word_classes", None)
     if classes is not None and known is not None and classes > known:
         raise ConfigError(

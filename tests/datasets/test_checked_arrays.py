@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mesm_plugin.datasets.array_files import ArrayFolder
-from mesm_plugin.datasets.checked_arrays import check_arrays
+from mesm_plugin.datasets.checked_arrays import check_arrays, forget_checked
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def _write(path: Path, array: np.ndarray, age: float = 60) -> None:
 def check(folder: ArrayFolder) -> Callable[..., tuple[dict, dict, list[str]]]:
     """Checks a, b and c; returns shapes, problems and which were read."""
 
-    def run(content: str = "clips", **options: bool) -> tuple[dict, dict, list[str]]:
+    def run(content: str = "clips") -> tuple[dict, dict, list[str]]:
         read = []
 
         def shape_of(key: str) -> tuple[int, int]:
@@ -40,7 +40,7 @@ def check(folder: ArrayFolder) -> Callable[..., tuple[dict, dict, list[str]]]:
                 raise ValueError(f"{key} has NaN")
             return array.shape[0], array.shape[1]
 
-        return *check_arrays(folder, ["a", "b", "c"], shape_of, content, **options), read
+        return *check_arrays(folder, ["a", "b", "c"], shape_of, content), read
 
     return run
 
@@ -52,7 +52,8 @@ def test_good_arrays_are_read_once(check: Callable) -> None:
     assert check() == (SHAPES, {}, ["a", "b", "c"])
     assert check() == (SHAPES, {}, [])
     assert check("words") == (SHAPES, {}, ["a", "b", "c"])
-    assert check(afresh=True) == (SHAPES, {}, ["a", "b", "c"])
+    forget_checked()
+    assert check() == (SHAPES, {}, ["a", "b", "c"])
 
 
 def test_changed_and_broken_arrays_are_read_again(check: Callable, folder: ArrayFolder) -> None:
@@ -73,7 +74,7 @@ def test_what_was_good_and_broke_unnoticed_is_found_afresh(check: Callable, fold
     np.save(path, np.full((3, 4), np.nan))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert check()[1] == {}
-    assert check(afresh=True)[1] == {"c": "c has NaN"}
+    forget_checked()
     assert check()[1] == {"c": "c has NaN"}
 
 

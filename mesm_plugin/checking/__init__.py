@@ -1,0 +1,2 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Looks at all inputs of a config before anything is trained with them."""

@@ -65,26 +65,26 @@ def finish(work_dir: Path) -> None:
         raise RuntimeError(f"training failed:\n{work_dir.with_suffix('.log').read_text()[-3000:]}")
 
 
-def kill(work_dir: Path, delay: float, writing: bool) -> bool:
+def kill(work_dir: Path, delay: float, writing: bool) -> int | None:
     """Starts training and kills it after `delay` seconds, or, with `writing`, at the next checkpoint after them.
 
     Returns:
-        Whether it was killed before its end.
+        How many files the process left unfinished; None if it came to its end.
     """
     pid, begin = start(work_dir), time.monotonic()
     while True:
         waited = time.monotonic() - begin > delay
-        if waited and (not writing or any(name.endswith(".tmp") for name in _names(work_dir))):
+        if waited and (not writing or _unfinished(work_dir, pid)):
             os.kill(pid, signal.SIGKILL)
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             break
         time.sleep(0.0002)
     if os.WIFSIGNALED(status):
-        return True
+        return len(_unfinished(work_dir, pid))
     if os.waitstatus_to_exitcode(status):
         raise RuntimeError(f"training failed:\n{work_dir.with_suffix('.log').read_text()[-3000:]}")
-    return False
+    return None
 
 
 def losses(work_dir: Path) -> dict[int, list[dict[str, float]]]:
@@ -113,6 +113,11 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
+def _unfinished(work_dir: Path, pid: int) -> list[str]:
+    """What this process is writing, or was; an earlier one may have left files as well."""
+    return [name for name in _names(work_dir) if name.endswith(f".{pid}.tmp")]
+
+
 def trial(folder: Path, kills: int, seed: int) -> dict[str, int]:
     """Counts of a trial.
 
@@ -130,10 +135,11 @@ def trial(folder: Path, kills: int, seed: int) -> dict[str, int]:
         counts["runs"] += 1
         work_dir = folder / f"killed{counts['runs']}"
         while counts["kills"] < kills:
-            if not kill(work_dir, rng.uniform(0, 0.7 * duration), writing=counts["kills"] % 2 == 1):
+            unfinished = kill(work_dir, rng.uniform(0, 0.7 * duration), writing=counts["kills"] % 2 == 1)
+            if unfinished is None:
                 break
             counts["kills"] += 1
-            counts["unfinished"] += any(name.endswith(".tmp") for name in _names(work_dir))
+            counts["unfinished"] += unfinished > 0
         finish(work_dir)
         for step, logged in losses(work_dir).items():
             for values in logged:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mesm_plugin.datasets import CharadesCDDataset, CharadesCGDataset, CharadesSTADataset, TACoSDataset
-from mesm_plugin.datasets.files import read_json, read_json_lines, require_file
+from mesm_plugin.datasets.files import is_id, is_number, read_json, read_json_lines, require_file, shown
 
 Record = dict[str, Any]
 _JSON_READERS = {"fps": TACoSDataset, "video_duration": CharadesCDDataset, "duration": CharadesCGDataset}
@@ -68,16 +68,50 @@ def read_ground_truth(
 
 
 def _json_lines(path: Path) -> list[Record]:
-    records = []
+    records: list[Record] = []
+    lines: dict[Any, int] = {}
     for number, record in read_json_lines(path):
-        if not isinstance(record, dict) or "qid" not in record:
-            raise ValueError(f"{path}:{number}: expected a JSON object with a 'qid'")
+        where = f"{path}:{number}"
+        if not isinstance(record, dict) or not is_id(record.get("qid")):
+            raise ValueError(f"{where}: expected a JSON object with a 'qid', a number or a string")
+        qid = record["qid"]
+        if qid in lines:
+            raise ValueError(f"{where}: 'qid' {qid!r} is also in line {lines[qid]}")
+        lines[qid] = number
         if not record.get("relevant_windows"):
             raise ValueError(
-                f"{path}:{number}: qid {record['qid']!r} has no 'relevant_windows'; a split without labels cannot be "
-                "scored here"
+                f"{where}: qid {qid!r} has no 'relevant_windows'; a split without labels cannot be scored here"
             )
+        if problem := _problem(record):
+            raise ValueError(f"{where}: {problem}")
         records.append(record)
     if not records:
         raise ValueError(f"{path} is empty, expected a line a query")
+    graded = [record["qid"] for record in records if "saliency_scores" in record]
+    if 0 < len(graded) < len(records):
+        raise ValueError(
+            f"{path}: {len(graded)} of {len(records)} queries have 'saliency_scores', such as {graded[0]!r}"
+        )
     return records
+
+
+def _problem(record: Record) -> str | None:
+    """What is wrong with a labelled query."""
+    duration, windows = record.get("duration"), record["relevant_windows"]
+    if not is_number(duration) or duration <= 0:
+        return f"'duration' is {shown(duration)}, expected seconds > 0"
+    if not _is_rows(windows) or not all(len(row) == 2 and row[0] < row[1] for row in windows):
+        return f"'relevant_windows' is {shown(windows)}, expected a list of [start, end], start < end, in seconds"
+    if not all(is_id(record.get(key, "")) for key in ("vid", "query")):
+        return "'vid' or 'query' is no text"
+    if "saliency_scores" in record:
+        clips, grades = record.get("relevant_clip_ids"), record["saliency_scores"]
+        if not isinstance(clips, list) or not all(type(clip) is int and clip >= 0 for clip in clips):
+            return f"'relevant_clip_ids' is {shown(clips)}, expected a list of indices of clips"
+        if not _is_rows(grades) or len({len(row) for row in grades}) != 1 or len(grades) != len(clips):
+            return f"'saliency_scores' is {shown(grades)}, expected the grades of each of the {len(clips)} clips"
+    return None
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(row, list) and row and all(map(is_number, row)) for row in value)

@@ -3,7 +3,6 @@
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 
@@ -28,25 +27,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the scores of a submission."""
-    from mesm_plugin.apis.ground_truth import read_ground_truth
+    from mesm_plugin.apis.score_files import score_files
     from mesm_plugin.cli.score_table import score_table
-    from mesm_plugin.evaluation.scores import score_submission
-    from mesm_plugin.evaluation.submission import read_submission
     from mesm_plugin.utils import atomic_file
 
-    ground_truth = {file: read_ground_truth(file, args.durations) for file in args.annotations}
-    names = [Path(file).stem for file in ground_truth]
-    if len(set(names)) < len(args.annotations):
-        raise ValueError(f"annotation files of the same name: {', '.join(map(str, args.annotations))}")
     thresholds = {"r1_thresholds": args.r1, "r5_thresholds": args.r5, "map_thresholds": args.map}
-    by_name = dict(zip(names, ground_truth.values(), strict=True))
-    scores, notice = score_submission(read_submission(args.submission), by_name, **thresholds)
-    if notice:
-        print(notice)
-    for name, values in scores.items():
-        print(f"\nScores of {args.submission} on {name} ({len(by_name[name])} queries):\n{score_table(values)}")
+    scored = score_files(args.submission, args.annotations, args.durations, **thresholds)
+    if scored.notice:
+        print(scored.notice)
+    for name, values in scored.scores.items():
+        print(f"\nScores of {args.submission} on {name} ({scored.queries[name]} queries):\n{score_table(values)}")
     if args.json is not None:
-        content: Any = scores if len(scores) > 1 else next(iter(scores.values()))
+        content: Any = scored.scores if len(scored.scores) > 1 else next(iter(scored.scores.values()))
         with atomic_file(args.json) as unfinished:
             unfinished.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         print(f"JSON: {args.json}")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mesm_plugin.engine.safe_load import allow_checkpoint_classes
+from mesm_plugin.utils.zip_archive import is_zip
 
 # The classes of options in checkpoints; torch fills an OrderedDict in place of the easydict package's class.
 _OPTION_CLASSES: list[Any] = [argparse.Namespace, (OrderedDict, "easydict.EasyDict")]
@@ -101,7 +102,7 @@ def _other_format(file: Path) -> str | None:
     for beginning, what in _OTHER_FORMATS:
         if start.lstrip().startswith(beginning):
             return what
-    if not zipfile.is_zipfile(file):
+    if not is_zip(file):
         return "is a truncated zip archive: download or copy it again" if start.startswith(b"PK\x03\x04") else None
     try:
         with zipfile.ZipFile(file) as archive:

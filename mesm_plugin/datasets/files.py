@@ -3,9 +3,10 @@
 
 import codecs
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 
 def require_file(file: str | Path, content: str) -> Path:
@@ -34,6 +35,16 @@ def shown(value: Any) -> str:
     """A wrong value for a message, cut to 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a JSON value is a number that a float can hold."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def is_id(value: Any) -> bool:
+    """Whether a JSON value is a whole number or a text, by which a query or video can be called."""
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
 
 
 def read_lines(path: Path) -> Iterator[str]:

@@ -1,10 +1,9 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """A video's entry in a JSON file of annotations."""
 
-import sys
-from typing import Any, TypeGuard
+from typing import Any
 
-from mesm_plugin.datasets.files import shown
+from mesm_plugin.datasets.files import is_number, shown
 
 
 class VideoEntry:
@@ -33,7 +32,7 @@ class VideoEntry:
     def positive(self, key: str) -> float:
         """A number > 0."""
         number = self.value.get(key)
-        if not _is_number(number) or not number > 0:
+        if not is_number(number) or not number > 0:
             raise self._misfit(key, "a number > 0")
         return number
 
@@ -49,7 +48,7 @@ class VideoEntry:
             where = f"{self.where}, sentence {number}"
             if not isinstance(text, str):
                 raise ValueError(f"{where}: {shown(text)} in 'sentences' is no text")
-            if not (isinstance(moment, list) and len(moment) == 2 and all(_is_number(x) and x >= 0 for x in moment)):
+            if not (isinstance(moment, list) and len(moment) == 2 and all(is_number(x) and x >= 0 for x in moment)):
                 raise ValueError(f"{where}: {shown(moment)} in 'timestamps', expected [start, end], two numbers >= 0")
             start, end = moment
             if start == end:
@@ -60,7 +59,3 @@ class VideoEntry:
     def _misfit(self, key: str, expected: str) -> ValueError:
         found = shown(self.value[key]) if key in self.value else "missing"
         return ValueError(f"{self.where}: {key!r} is {found}, expected {expected}")
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -1,7 +1,6 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Checkpoints that are read safely and must fit the model exactly."""
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +35,10 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
     allow_checkpoint_classes()
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+    except PermissionError as error:
+        raise PermissionError(error.errno, "may not be read", str(file)) from error
+    # Damaged pickles raise nearly everything.
+    except Exception as error:
         refused = re.search(r"(?:GLOBAL|global) ([\w.]+) (?:was not an allowed global|whose module)", str(error))
         if refused:
             raise CheckpointError(
@@ -105,17 +107,25 @@ def weights_of(checkpoint: Mapping[str, Any], file: str | Path) -> dict[str, Ten
         keys = ", ".join(map(repr, list(checkpoint)[:8]))
         hint = OF_AUTHORS if {"model", "opt"} <= checkpoint.keys() else ""
         raise CheckpointError(f"{file} has no 'state_dict', it holds {keys}{hint}")
-    return {name.removeprefix("module."): value for name, value in weights.items()}
+    for name, value in weights.items():
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            raise CheckpointError(f"{file}: {name!r} is sparse, quantised or without numbers, expected a dense tensor")
+    return {str(name).removeprefix("module."): value for name, value in weights.items()}
 
 
 def check_fit(model: nn.Module, checkpoint: Mapping[str, Any], file: str | Path) -> None:
-    """Checks that a checkpoint is of the classes of `model`, where it says so, and has exactly the weights it needs.
+    """Checks that a checkpoint has exactly the weights that `model` needs, and where it says so is of its classes.
 
     Raises:
-        CheckpointError: With what it was trained for, if that is something else, and how many weights are missing,
-            unexpected or of another shape, and the first of each.
+        CheckpointError: If a weight is NaN or infinite, or else with what the checkpoint was trained for, if that is
+            something else, and how many weights are missing, unexpected or of another shape, and the first of each.
     """
     needed, given = model.state_dict(), weights_of(checkpoint, file)
+    broken = [name for name, value in given.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f"checkpoint {file}: {_first(broken, 'weights not finite')}; training diverged, take an earlier checkpoint"
+        )
     reshaped = [
         f"{name} is {tuple(given[name].shape)} in the file and {tuple(value.shape)} in the model"
         for name, value in needed.items()

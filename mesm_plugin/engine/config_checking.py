@@ -114,8 +114,15 @@ def check_config(config: Config, options: Iterable[str] = ()) -> None:
             raise ConfigError(f"{name}: {present!r} needs {' and '.join(map(repr, missing))} beside it")
     if "model" not in config:
         raise ConfigError(f"{name}: there is no 'model'; {suggestion('model', config.keys())}")
+    scope = config.get("default_scope")
+    if not (scope is None or isinstance(scope, str)):
+        raise ConfigError(f"{name}: default_scope is {scope!r}, expected the name of a package")
     for path, node in nodes:
-        problem = _problem(path, node, config.get("default_scope"))
+        try:
+            problem = _problem(path, node, scope)
+        # Looking up what cannot be a name raises nearly everything.
+        except Exception as error:
+            raise ConfigError(f"{name}: {path}: {error}") from error
         if problem:
             raise ConfigError(f"{name}: {path}: {problem}")
 

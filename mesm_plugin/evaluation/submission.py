@@ -1,6 +1,7 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Submissions: JSON Lines, one record a query."""
 
+import codecs
 import json
 import math
 import os
@@ -44,7 +45,8 @@ def read_submission(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         raise FileNotFoundError(f"submission {path} {problem}; `mesm test` writes one")
     records: list[dict[str, Any]] = []
     lines: dict[Any, int] = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    # Editors and `cat` leave blank lines at the end.
+    for number, line in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).rstrip().splitlines(), 1):
         where = f"{path}:{number}"
         record = _parsed(line, where)
         if record["qid"] in lines:
@@ -75,14 +77,20 @@ def _parsed(line: bytes, where: str) -> dict[str, Any]:
         raise ValueError(f"{where}: not a line of JSON ({error}); is the file complete?") from error
     except RecursionError as error:
         raise ValueError(f"{where}: not a line of JSON (nested too deeply)") from error
-    if not isinstance(record, dict) or not isinstance(record.get("qid"), (str, int)):
+    if not isinstance(record, dict) or not _is_id(record.get("qid")):
         raise ValueError(f"{where}: expected a JSON object with a 'qid', a number or a string")
     windows, scores = record.get("pred_relevant_windows"), record.get("pred_saliency_scores", [0])
     if not isinstance(windows, list) or not all(map(_is_window, windows)):
         raise ValueError(f"{where}: 'pred_relevant_windows' is no list of [start, end, score], finite numbers")
     if not isinstance(scores, list) or not scores or not all(map(_is_finite, scores)):
         raise ValueError(f"{where}: 'pred_saliency_scores' is no list of a score for each clip")
+    if not all(_is_id(record.get(key, "")) for key in ("vid", "query")):
+        raise ValueError(f"{where}: 'vid' or 'query' is no text")
     return record
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, (str, int)) and not isinstance(value, bool)
 
 
 def _is_window(row: Any) -> bool:

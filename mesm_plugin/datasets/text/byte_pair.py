@@ -100,8 +100,10 @@ def _checked(
     if not isinstance(vocabulary, dict) or not all(type(index) is int for index in vocabulary.values()):
         raise ValueError("expected an object with an id for each token")
     for number, pair in enumerate(pairs, 1):
-        if len(pair) != 2 or "".join(pair) not in vocabulary:
+        if len(pair) != 2 or not {*pair, "".join(pair)} <= vocabulary.keys():
             raise ValueError(f"merge {number} is {' '.join(pair)[:40]!r}, expected two tokens that make another one")
+    if set(vocabulary.values()) != set(range(len(vocabulary))):
+        raise ValueError(f"its {len(vocabulary)} tokens do not have the ids 0 to {len(vocabulary) - 1}, each once")
     if not pairs:
         raise ValueError("it has no merges")
     return vocabulary, [(first, second) for first, second in pairs]

@@ -2,9 +2,7 @@
 """Weights of CLIP's text tower, in the forms in which they are published."""
 
 import json
-import pickle
 import re
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mesm_plugin.datasets.text.torchscript_archive import TorchScriptArchive
+from mesm_plugin.utils.zip_archive import is_zip
 
 # Of a folder, the files of Hugging Face and of open_clip, the safest form first.
 _FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
@@ -119,10 +118,11 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_state_dict(path: Path) -> Mapping[str, Tensor]:
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip(path))
     except PermissionError:
         raise
-    except (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, pickle.UnpicklingError) as error:
+    # Damaged pickles raise nearly everything.
+    except Exception as error:
         refused = re.search(r"GLOBAL ([\w.]+) (?:was not an allowed global|whose module)", str(error))
         if refused:
             raise ValueError(

@@ -1,7 +1,6 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """GloVe word vectors from a local file."""
 
-import math
 from collections.abc import Set
 
 import numpy as np
@@ -13,6 +12,7 @@ from mesm_plugin.datasets.text.vocabulary import Vocabulary
 from mesm_plugin.datasets.text.word_vectors import WordVectorText
 from mesm_plugin.registry import TRANSFORMS
 
+_LARGEST = float(np.finfo(np.float32).max)
 _OF_NUMBERS = b"0123456789+-.eE \t\r\n"
 
 
@@ -65,7 +65,7 @@ class GloVeText(WordVectorText):
         with open(self.path, "rb") as lines:
             for number, line in enumerate(lines, 1):
                 line = line.rstrip()
-                dim = dim or len(line.split()) - 1
+                dim = dim or max(0, len(line.split()) - 1)
                 word, _, values = line.partition(b" ")
                 looks_right = word and values.count(b" ") == dim - 1 and not values.translate(None, _OF_NUMBERS)
                 if looks_right and word not in wanted:
@@ -80,9 +80,10 @@ class GloVeText(WordVectorText):
         return found
 
 
-def _is_number(text: str) -> bool:
+def _is_number(text: bytes) -> bool:
     try:
-        return math.isfinite(float(text))
+        # Python reads "1_000", NumPy does not.
+        return b"_" not in text and abs(float(text)) <= _LARGEST
     except ValueError:
         return False
 
@@ -92,12 +93,15 @@ def _problem(line: bytes, dim: int) -> str:
 
     A few words of the large GloVe files contain blanks (". . ."), so there may be more columns.
     """
-    word, *values = line.decode(errors="replace").split() or [""]
+    word, *values = line.split() or [b""]
+    shown = word.decode(errors="replace")[:40]
     if dim == 0:
-        return f"{word[:40]!r} has no numbers after the word"
+        return f"{shown!r} has no numbers after the word"
     extra = len(values) - dim
     if extra < 0 or any(map(_is_number, values[:extra])):
         hint = "; a header line has to be removed" if dim == 1 else ""
-        return f"{len(values)} numbers after the word {word!r}, but the first line of the file has {dim}{hint}"
+        return f"{len(values)} numbers after the word {shown!r}, but the first line of the file has {dim}{hint}"
     wrong = next((value for value in values[extra:] if not _is_number(value)), None)
-    return "" if wrong is None else f"{wrong!r}, after the word {word!r}, is not a finite number"
+    if wrong is None:
+        return ""
+    return f"{wrong.decode(errors='replace')[:40]!r}, after the word {shown!r}, is not a finite number in float32"

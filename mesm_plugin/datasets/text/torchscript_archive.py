@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mesm_plugin.utils.zip_archive import is_zip
+
 _DTYPES = {
     "FloatStorage": torch.float32,
     "HalfStorage": torch.float16,
@@ -77,7 +79,7 @@ class TorchScriptArchive:
     @staticmethod
     def is_one(path: Path) -> bool:
         """Whether a file is a TorchScript archive, and not a state dict, which is a zip archive, too."""
-        if not zipfile.is_zipfile(path):
+        if not is_zip(path):
             return False
         try:
             with zipfile.ZipFile(path) as archive:

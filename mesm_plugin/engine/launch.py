@@ -3,6 +3,7 @@
 
 import logging
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,10 @@ def test(config: Config, checkpoint: str | Path) -> Result:
 
 def _build_runner(config: Config) -> Runner:
     allow_checkpoint_classes()
+    if config.get("launcher", "none") != "none":
+        # Without a loss, as in some ablations, what only that loss needs gets no gradient.
+        config.setdefault("find_unused_parameters", True)
+        warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
     if config.get("launcher", "none") == "pytorch" and not torch.cuda.is_available():
         _join_processes_on_cpu(config)
     runner = RUNNERS.build(config)
@@ -110,7 +115,13 @@ def _join_processes_on_cpu(config: Config) -> None:
     """Does what MMEngine's launcher does, which fails where there is no GPU."""
     if not is_distributed():
         torch.distributed.init_process_group("gloo")
-    config.setdefault("model_wrapper_cfg", {"type": "MMDistributedDataParallel", "device_ids": None})
+    wrapper = {
+        "type": "MMDistributedDataParallel",
+        "device_ids": None,
+        "broadcast_buffers": False,
+        "find_unused_parameters": config.find_unused_parameters,
+    }
+    config.setdefault("model_wrapper_cfg", wrapper)
 
 
 def _is_not_file_client_notice(record: logging.LogRecord) -> bool:

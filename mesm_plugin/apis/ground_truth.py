@@ -9,6 +9,8 @@ from mesm_plugin.datasets import CharadesCDDataset, CharadesCGDataset, CharadesS
 from mesm_plugin.datasets.files import is_id, is_number, read_json, read_json_lines, require_file, shown
 
 Record = dict[str, Any]
+# QVHighlights has grades up to 4.
+_HIGHEST = 100
 _JSON_READERS = {"fps": TACoSDataset, "video_duration": CharadesCDDataset, "duration": CharadesCGDataset}
 
 
@@ -90,7 +92,8 @@ def _json_lines(path: Path) -> list[Record]:
     graded = [record["qid"] for record in records if "saliency_scores" in record]
     if 0 < len(graded) < len(records):
         raise ValueError(
-            f"{path}: {len(graded)} of {len(records)} queries have 'saliency_scores', such as {graded[0]!r}"
+            f"{path}: {len(graded)} of {len(records)} queries have 'saliency_scores', such as {graded[0]!r}; "
+            "expected all or none"
         )
     return records
 
@@ -110,6 +113,8 @@ def _problem(record: Record) -> str | None:
             return f"'relevant_clip_ids' is {shown(clips)}, expected a list of indices of clips"
         if not _is_rows(grades) or len({len(row) for row in grades}) != 1 or len(grades) != len(clips):
             return f"'saliency_scores' is {shown(grades)}, expected the grades of each of the {len(clips)} clips"
+        if not all(0 <= grade <= _HIGHEST for row in grades for grade in row):
+            return f"'saliency_scores' is {shown(grades)}, expected grades from 0 to {_HIGHEST}"
     return None
 
 

@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="FILE", required=True, help="such as GloVe_tokenized_count.txt; - for standard output"
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
     parser.add_argument(
         "--clip-bpe",
         metavar="FILE",
@@ -62,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
 
     if Path(args.out).is_dir():
         raise ValueError(f"--out {args.out} is a folder, expected a file to write")
+    if args.out != "-" and Path(args.out).exists() and not args.overwrite:
+        raise ValueError(f"--out {args.out} exists; name another file, or replace it with --overwrite")
     dataset = published_dataset(args.dataset, args.data)
     tokenizer = None if args.clip_bpe is None else BytePairTokenizer(args.clip_bpe)
     splits = _once(args.split) if args.split else list(counted_splits(dataset))

@@ -28,6 +28,8 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
         FileNotFoundError: If there is no such file.
         CheckpointError: If the file is truncated, is no checkpoint, or holds a class that is not safe to load.
     """
+    if "://" in str(file):
+        raise FileNotFoundError(f"checkpoint {file} is an address; nothing is downloaded: fetch it, and name the file")
     file = Path(file)
     if not file.is_file():
         kind = "is a folder, not a checkpoint file" if file.is_dir() else "does not exist"

@@ -12,6 +12,8 @@ MAX_SUBSET_MOMENTS = 8
 """The dynamic programme keeps 2 ** M numbers a query; beyond this, another one does it, or SciPy."""
 MAX_SUBSET_SPANS = 12
 """The other one keeps 2 ** N numbers, and takes longer than SciPy on a CPU."""
+NOT_FINITE = 1e9
+"""Stands in for a cost that is not finite."""
 
 
 def assign_by_subsets(cost: Tensor, size: Tensor | None = None) -> Tensor:
@@ -132,6 +134,8 @@ class MomentMatcher(nn.Module):
         distance = (spans[:, :, None] - xx_to_cxw(moments)[:, None]).abs().sum(dim=-1)
         giou = span_giou(cxw_to_xx(spans)[:, :, None], moments[:, None])
         cost = self.cost_span * distance - self.cost_giou * giou - self.cost_class * probability[..., None]
+        # Of a model that diverged: its loss is not finite whatever is matched, and tells so.
+        cost = cost.nan_to_num(nan=NOT_FINITE, posinf=NOT_FINITE, neginf=-NOT_FINITE)
         num_spans, num_moments = cost.shape[1:]
         if num_moments > min(num_spans, MAX_SUBSET_MOMENTS):
             on_device = num_spans <= MAX_SUBSET_SPANS and not cost.is_cpu

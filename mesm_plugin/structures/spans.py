@@ -4,6 +4,9 @@
 import torch
 from torch import Tensor
 
+SHORTEST = 1e-12
+"""What is not longer than this counts as empty."""
+
 
 def cxw_to_xx(spans: Tensor) -> Tensor:
     """Turns (centre, width) into (start, end); `spans` is (..., 2)."""
@@ -25,7 +28,8 @@ def _intersection_union_hull(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tens
 
 
 def _safe_ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    positive = denominator > 0
+    # The gradient has the denominator below it, so that it has to be more than just positive.
+    positive = denominator > SHORTEST
     return torch.where(positive, numerator / torch.where(positive, denominator, 1.0), 0.0)
 
 

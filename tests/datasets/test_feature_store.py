@@ -1,5 +1,6 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -228,6 +229,20 @@ def test_truncated_file_in_a_folder(tmp_path: Path, store: type[TorchFeatureStor
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ValueError, match=rf"v\{store.endings[0]} is truncated or is not a"):
         store(tmp_path)["v"]
+
+
+def test_archive_with_something_else_than_an_array(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "v.npz", "w") as archive:
+        archive.writestr("features", b"no array")
+    with pytest.raises(ValueError, match=r"v\.npz is truncated or is not a NumPy file \(features is no array\)"):
+        NumpyFeatureStore(tmp_path)["v"]
+
+
+@pytest.mark.parametrize("tensor", [torch.ones(2, 3).to_sparse(), torch.empty(2, 3, device="meta")])
+def test_tensor_that_is_not_dense(tmp_path: Path, tensor: torch.Tensor) -> None:
+    torch.save(tensor, tmp_path / "v.pt")
+    with pytest.raises(ValueError, match=r"v\.pt holds a tensor that is sparse, quantised or without numbers"):
+        TorchFeatureStore(tmp_path)["v"]
 
 
 def test_archive_of_several_arrays(tmp_path: Path) -> None:

@@ -34,12 +34,31 @@ def test_missing_file_lists_the_others(tmp_path):
         read_checkpoint(tmp_path)
 
 
+def test_address():
+    with pytest.raises(FileNotFoundError, match="checkpoint https://x.org/a.pth is an address; nothing is downloaded"):
+        read_checkpoint("https://x.org/a.pth")
+
+
 def test_truncated_file(model, tmp_path):
     path = tmp_path / "a.pth"
     torch.save({"state_dict": model.state_dict()}, path)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(CheckpointError, match=r"a.pth \(\d+ bytes\) cannot be read as a checkpoint: it is truncated"):
         read_checkpoint(path)
+
+
+def test_weights_that_are_not_finite(model):
+    weights = model.state_dict()
+    weights["1.bias"] = torch.tensor([float("nan")])
+    with pytest.raises(CheckpointError, match=r"a: 1 weights not finite \(1\.bias\); training diverged"):
+        check_fit(model, {"state_dict": weights}, "a")
+
+
+@pytest.mark.parametrize("weight", [torch.ones(1, 3).to_sparse(), torch.empty(1, 3, device="meta")])
+def test_weights_that_are_not_dense(model, weight):
+    weights = model.state_dict() | {"1.weight": weight}
+    with pytest.raises(CheckpointError, match=r"a: '1\.weight' is sparse, quantised or without numbers"):
+        check_fit(model, {"state_dict": weights}, "a")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x02}q\x00."])

@@ -64,6 +64,8 @@ def test_bad_files(tmp_path):
     cases = [
         ("", "it has no merges"),
         ("#version\nh e x\n", "merge 1 is 'h e x', expected two tokens"),
+        ("#version\nh e\nhe ll\n", "merge 2 is 'he ll', expected two tokens"),
+        ("#version\nh e\nh e\n", "its 515 tokens do not have the ids 0 to 514, each once"),
     ]
     for text, problem in cases:
         bad.write_text(text)

@@ -103,6 +103,18 @@ def test_broken_number_of_a_word_that_is_asked_for(write_text: WriteText) -> Non
         GloVeText(write_text("glove.txt", "the 1 2 3\ndoor 1.0 1e999 2.0\n")).encode("door")
 
 
+@pytest.mark.parametrize("number", ["\u0663", "\uff12", "1_0", "1e39", "2\xa0"])
+def test_numbers_that_only_some_readers_know(write_text: WriteText, number: str) -> None:
+    path = write_text("glove.txt", f"the 1 2 3\ndoor 1.0 {number} 2.0\n")
+    with pytest.raises(ValueError, match=r"glove\.txt:2: .*, after the word 'door', is not a finite number in float32"):
+        GloVeText(path).encode("door")
+
+
+def test_blank_first_line(write_text: WriteText) -> None:
+    with pytest.raises(ValueError, match=r"glove\.txt:1: '' has no numbers after the word"):
+        GloVeText(write_text("glove.txt", "\nthe 1 2 3\n")).encode("the")
+
+
 def test_header_and_broken_first_line(write_text: WriteText) -> None:
     message = (
         r"glove\.txt:2: 3 numbers after the word 'the', but the first line of the file has 1; a header line has to"

@@ -5,6 +5,7 @@ import logging
 import os
 import warnings
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from mmengine.runner import Runner
 
 from mesm_plugin.engine.checkpoint import check_fit, check_initial_weights, latest_checkpoint, read_checkpoint
 from mesm_plugin.engine.config_loading import ConfigError
+from mesm_plugin.engine.heartbeat import Heartbeat
 from mesm_plugin.engine.hooks import PredictionPlotHook, ResumedBestHook
 from mesm_plugin.engine.safe_load import allow_checkpoint_classes
+
+TO_JOIN = 50
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,17 @@ def train(config: Config) -> Result | None:
         ConfigError: If the config has nothing to train with.
         CheckpointError: If the checkpoint to resume is damaged or that of another model.
     """
+    with Heartbeat() as heartbeat:
+        return _train(config, heartbeat)
+
+
+def _train(config: Config, heartbeat: Heartbeat) -> Result | None:
     if config.get("train_cfg") is None:
         raise ConfigError(f"{config.filename} has no train_dataloader, train_cfg and optim_wrapper to train with")
     resumed = _checkpoint_to_resume(config)
     check_initial_weights(config.get("model"))
     runner = _build_runner(config)
+    heartbeat.start()
     if resumed is not None:
         check_fit(_bare(runner.model), *resumed)
         runner.register_hook(ResumedBestHook())
@@ -90,10 +100,12 @@ def test(config: Config, checkpoint: str | Path) -> Result:
     if config.get("test_cfg") is None:
         raise ConfigError(f"{config.filename} has no test_dataloader, test_cfg and test_evaluator")
     read = read_checkpoint(checkpoint)
-    runner = _build_runner(config)
-    check_fit(_bare(runner.model), read, checkpoint)
-    runner.load_checkpoint(str(checkpoint), strict=True)
-    return _score(runner, config, Path(checkpoint))
+    with Heartbeat() as heartbeat:
+        runner = _build_runner(config)
+        heartbeat.start()
+        check_fit(_bare(runner.model), read, checkpoint)
+        runner.load_checkpoint(str(checkpoint), strict=True)
+        return _score(runner, config, Path(checkpoint))
 
 
 def _build_runner(config: Config) -> Runner:
@@ -114,7 +126,15 @@ def _build_runner(config: Config) -> Runner:
 def _join_processes_on_cpu(config: Config) -> None:
     """Does what MMEngine's launcher does, which fails where there is no GPU."""
     if not is_distributed():
-        torch.distributed.init_process_group("gloo")
+        try:
+            store, rank, count = next(torch.distributed.rendezvous("env://", timeout=timedelta(seconds=TO_JOIN)))
+        except (torch.distributed.DistError, TimeoutError) as error:
+            raise ConnectionError(
+                f"process {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')} did not meet the others at "
+                f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')} within {TO_JOIN} s; start all of "
+                "them at the same time"
+            ) from error
+        torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=count)
     wrapper = {
         "type": "MMDistributedDataParallel",
         "device_ids": None,

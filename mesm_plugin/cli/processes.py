@@ -1,22 +1,24 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """A command in several processes of this machine."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 
 def run_in_processes(argv: Sequence[str], count: int) -> int:
     """Runs `mesm` in processes that train or test together, as torchrun starts them.
 
-    If one of them dies the others are ended.
+    If one of them dies the others are ended. SIGTERM is passed on to them.
 
     Args:
         argv: The arguments, with `--nproc` and without `--launcher`.
         count: How many processes.
 
     Returns:
-        0, or another number if a process failed.
+        0, another number if a process failed, or 143 after SIGTERM.
     """
     if count < 1:
         raise ValueError(f"--nproc is {count}, expected at least 1")
@@ -27,9 +29,20 @@ def run_in_processes(argv: Sequence[str], count: int) -> int:
     arguments[1:1] = ["--launcher", "pytorch"]
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     process = subprocess.Popen([sys.executable, *launcher, "-m", "mesm_plugin.cli.main", *arguments])
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            # The processes got the signal, too, and save a checkpoint.
-            continue
+    told: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+        process.terminate()
+
+    former = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        while True:
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                # The processes got the signal, too, and save a checkpoint.
+                continue
+            return 128 + told[0] if told else code
+    finally:
+        signal.signal(signal.SIGTERM, former)

@@ -70,6 +70,23 @@ def test_a_process_that_dies_ends_the_others(tmp_path):
     assert not (tmp_path / "metrics.json").exists()
 
 
+def test_sigterm_reaches_all_processes(tmp_path):
+    command = [sys.executable, "-m", "mesm_plugin.cli.main", "train", "mesm_synthetic", "--nproc", "2"]
+    options = ["--work-dir", str(tmp_path), "--cfg-options", *SMALL, "train_cfg.max_epochs=400"]
+    with (tmp_path / "output.txt").open("w") as output:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen([*command, *options], env=environment, stdout=output, stderr=output)
+        begin = time.monotonic()
+        while not (tmp_path / "last_checkpoint").exists() and time.monotonic() - begin < 120:
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(60) == 143
+    # By now all of them have ended.
+    text = (tmp_path / "output.txt").read_text()
+    assert text.count("interrupted.pth, from which --resume goes on") == 2, text[-3000:]
+    assert (tmp_path / "interrupted.pth").is_file()
+
+
 @pytest.mark.parametrize(
     ("given", "passed"),
     [

@@ -2,6 +2,7 @@
 """Finished runs beside one another."""
 
 import json
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -70,11 +71,13 @@ def read_run(folder: str | Path) -> Run:
     records = sorted(folder.glob("*/run.json"))
     record = _read(records[-1]) if records else {}
     try:
-        scores = {str(name): None if value is None else float(value) for name, value in result["metrics"].items()}
+        scores = {name: None if value is None else float(value) for name, value in result["metrics"].items()}
+        if not all(value is None or math.isfinite(value) for value in scores.values()):
+            raise ValueError("a score is not finite")
         data = f"{result['split']} split ({result['data']})"
         settings = dict(_flat(record.get("settings", {})))
         return Run(str(folder), scores, data, record.get("seed"), settings)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ValueError(f"{folder}: {RESULT} or run.json is not what `mesm train` writes ({error!r})") from error
 
 

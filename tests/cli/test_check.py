@@ -140,3 +140,22 @@ def test_unknown_config(command, root):
     output = command("check", "tinny.py")
     assert output.code == 2
     assert "config tinny.py is neither a file nor the name of a shipped config" in output.err
+
+
+def test_training_stops_before_it_begins_or_leaves_broken_videos_out(command, root):
+    for vid in ("t1", "e1"):
+        np.save(root / "clips" / f"{vid}.npy", np.full((9, 8), np.nan))
+    options = ["--cfg-options", "train_cfg.max_epochs=1", "--work-dir", "work"]
+    output = command("train", "tiny.py", *options)
+    assert output.code == 2
+    assert (
+        f"1 of 4 videos and 0 of 8 queries cannot be used: video t1 ({root}/clips/t1.npy: nan in clip 0" in output.err
+    )
+    assert not list((root / "work").rglob("*.pth"))
+
+    output = command("train", "tiny.py", "--on-error", "skip", *options)
+    assert output.code == 0
+    assert "1 videos, 1 broken left out" in output.out
+    log = max((root / "work").rglob("*.log")).read_text()
+    assert f"on_error='skip' leaves out 1 of {root}/train.json: video t1 (" in log
+    assert "3 videos with 6 queries are left" in log

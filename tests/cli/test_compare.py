@@ -66,7 +66,14 @@ def test_bad_input(run_dir, tmp_path):
         output = mesm("compare", *arguments)
         assert output.code == 2
         assert problem in output.err
-    for text, problem in (("{", "is not JSON"), ("[]", "expected a JSON object"), ('{"split": "test"}', "is not what")):
+    scored = '{{"split": "test", "data": "x", "metrics": {{"mAP": {}}}}}'
+    for text, problem in (
+        ("{", "is not JSON"),
+        ("[]", "expected a JSON object"),
+        ('{"split": "test"}', "is not what"),
+        (scored.format("1e999"), "a score is not finite"),
+        (scored.format("9" * 400), "is not what"),
+    ):
         (run / "metrics.json").write_text(text)
         output = mesm("compare", run)
         assert output.code == 2

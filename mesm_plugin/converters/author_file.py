@@ -107,7 +107,8 @@ def _other_format(file: Path) -> str | None:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+    # Damaged directories of archives raise nearly everything.
+    except Exception:
         return "is a damaged zip archive: download or copy it again"
     if any(name.endswith("constants.pkl") for name in names):
         return "is a TorchScript program, which holds code and no training options; give the checkpoint of the training"

@@ -96,8 +96,14 @@ class HDF5File:
     def read(self, key: str) -> np.ndarray:
         """The data set of `key`, which has to be in the file."""
         with self._reading(key) as file:
+            data = self._data_set(file, key)
+            # Reading these from a damaged file can take all memory.
+            if data.dtype.hasobject:
+                raise _NoDataSetError(f"{self.path}: {key}: expected real numbers, got dtype {data.dtype}")
+            if data.size and not data.id.get_storage_size():
+                raise _NoDataSetError(f"{self.path}: {key} is declared, shape {data.shape}, but was never written")
             # Scalars come as Python objects, an empty data space as one of h5py.
-            return np.asarray(self._data_set(file, key)[()])
+            return np.asarray(data[()])
 
     def attribute(self, key: str, name: str) -> np.ndarray | None:
         """Attribute `name` of the data set of `key`; None if it has none of that name."""
@@ -127,7 +133,7 @@ class HDF5File:
 
 
 class _NoDataSetError(ValueError):
-    """A key is that of something else; the file is not damaged."""
+    """A key is that of something else than an array; the file is not damaged."""
 
 
 # Held while a file is read, so that a fork waits for the reads of other threads.

@@ -58,6 +58,24 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
+def check_resumable(checkpoint: Mapping[str, Any], file: str | Path) -> None:
+    """Checks that a checkpoint holds the state of a training and not weights alone.
+
+    Raises:
+        CheckpointError: If it has no state of the optimiser, or does not say how far training was.
+    """
+    if "optimizer" not in checkpoint:
+        raise CheckpointError(
+            f"checkpoint {file} has no state of the optimiser, so that training cannot go on from it; resume from a "
+            "checkpoint of an epoch, or start from these weights with --cfg-options load_from=FILE"
+        )
+    meta = checkpoint.get("meta")
+    for key in ("epoch", "iter"):
+        done = meta.get(key) if isinstance(meta, Mapping) else None
+        if type(done) is not int or done < 0:
+            raise CheckpointError(f"checkpoint {file}: 'meta' has no number of the {key}, expected an integer >= 0")
+
+
 def latest_checkpoint(work_dir: str | Path) -> Path | None:
     """The checkpoint in a work directory that training goes on from; None if there is none.
 

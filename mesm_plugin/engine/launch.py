@@ -4,6 +4,7 @@
 import logging
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,14 @@ from mmengine.dist import barrier, is_distributed
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mesm_plugin.engine.checkpoint import check_fit, check_initial_weights, latest_checkpoint, read_checkpoint
+from mesm_plugin.engine.checkpoint import (
+    CheckpointError,
+    check_fit,
+    check_initial_weights,
+    check_resumable,
+    latest_checkpoint,
+    read_checkpoint,
+)
 from mesm_plugin.engine.config_loading import ConfigError
 from mesm_plugin.engine.heartbeat import Heartbeat
 from mesm_plugin.engine.hooks import PredictionPlotHook, ResumedBestHook
@@ -66,7 +74,9 @@ def _train(config: Config, heartbeat: Heartbeat) -> Result | None:
     runner = _build_runner(config)
     heartbeat.start()
     if resumed is not None:
+        check_resumable(*resumed)
         check_fit(_bare(runner.model), *resumed)
+        runner.load_or_resume = _resume_or_name(runner.load_or_resume, resumed[1])
         runner.register_hook(ResumedBestHook())
     elif config.get("resume"):
         runner.logger.info(f"There is no checkpoint to resume in {runner.work_dir}; training starts from scratch.")
@@ -158,6 +168,19 @@ def _checkpoint_to_resume(config: Config) -> tuple[dict[str, Any], str] | None:
         return None
     config.load_from = str(path)
     return read_checkpoint(path), config.load_from
+
+
+def _resume_or_name(resume: Callable[[], None], checkpoint: str) -> Callable[[], None]:
+    """Names the checkpoint in whatever MMEngine or PyTorch raise of the state of optimiser, schedules or loop in it."""
+
+    def resume_or_name() -> None:
+        try:
+            resume()
+        except Exception as error:
+            kind = "" if str(error).count(" ") > 1 else f"{type(error).__name__}: "
+            raise CheckpointError(f"checkpoint {checkpoint} cannot be resumed from: {kind}{error}") from error
+
+    return resume_or_name
 
 
 def _bare(model: Any) -> torch.nn.Module:

@@ -161,3 +161,30 @@ def test_choice_on_the_test_split_is_told_whatever_the_configs_say(command, smal
     output = command("train", "mesm_synthetic", "--work-dir", tmp_path, "--cfg-options", *options)
     assert (output.code, output.err) == (0, "")
     assert "chosen as the best on this test split itself" in output.out
+
+
+BROKEN = {
+    "no meta": lambda content: content.pop("meta"),
+    "no epoch": lambda content: content["meta"].pop("epoch"),
+    "epoch of another type": lambda content: content["meta"].update(epoch="two"),
+    "no optimizer": lambda content: content.pop("optimizer"),
+    "optimizer of another type": lambda content: content.update(optimizer=[1]),
+    "no parameter groups": lambda content: content["optimizer"].pop("param_groups"),
+    "other parameters": lambda content: content["optimizer"]["param_groups"][0].update(params=[0]),
+    "schedules of another type": lambda content: content.update(param_schedulers=3),
+    "message hub of another type": lambda content: content.update(message_hub=7),
+    "random states of another type": lambda content: content.update(random_states="x"),
+}
+
+
+@pytest.mark.parametrize("damage", BROKEN)
+def test_resume_from_a_broken_state_names_the_checkpoint(trained, command, small, tmp_path, damage):
+    allow_checkpoint_classes()
+    content = torch.load(trained.work_dir / "epoch_2.pth")
+    BROKEN[damage](content)
+    torch.save(content, tmp_path / "broken.pth")
+    options = ["--work-dir", tmp_path, "--seed", 1, "--cfg-options", *small, "train_cfg.max_epochs=3"]
+    output = command("train", "mesm_synthetic", "--resume", tmp_path / "broken.pth", *options)
+    assert output.code == 2
+    assert f"checkpoint {tmp_path / 'broken.pth'}" in output.err
+    assert not list(tmp_path.glob("epoch_*.pth"))

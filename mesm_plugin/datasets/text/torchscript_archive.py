@@ -84,7 +84,8 @@ class TorchScriptArchive:
         try:
             with zipfile.ZipFile(path) as archive:
                 return any(PurePosixPath(name).name == "constants.pkl" for name in archive.namelist())
-        except zipfile.BadZipFile:
+        # Damaged directories of archives raise nearly everything.
+        except Exception:
             return False
 
     def read(self, names: Sequence[str]) -> dict[str, Tensor]:

@@ -43,6 +43,12 @@ class RandomStateHook(Hook):
                 "start anew, so the run differs from an uninterrupted one."
             )
             return
+        present = _capture()
+        try:
+            # What cannot be restored is to show now, where the error is told with the checkpoint's name.
+            _restore(states[get_rank()])
+        finally:
+            _restore(present)
         self._states = states
 
     def before_train_epoch(self, runner: Runner) -> None:

@@ -45,6 +45,7 @@ setup(
         "h5py>=3.8",
         "matplotlib>=3.7",
         "ninja>=1.10",
+        "pyyaml>=6",
         "tensorboard>=2.10",
         "rich>=12",
     ],

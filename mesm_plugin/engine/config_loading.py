@@ -3,11 +3,14 @@
 
 import difflib
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
+import yaml
 from mmengine.config import Config, DictAction
+from mmengine.fileio.handlers import yaml_handler
 
 
 class ConfigError(ValueError):
@@ -55,12 +58,24 @@ def read_config(name: str, options: Iterable[str] = ()) -> Config:
     """
     path = find_config(name)
     try:
-        config = Config.fromfile(path)
+        with _plain_yaml():
+            config = Config.fromfile(path)
     except Exception as error:
         cause = error.__cause__ if isinstance(error, ImportError) and error.__cause__ else error
         raise ConfigError(f"config {path}: {type(cause).__name__}: {cause}") from error
     merge_options(config, options)
     return config
+
+
+@contextmanager
+def _plain_yaml() -> Iterator[None]:
+    """MMEngine's loader of YAML would make any object, and call any function, that a file names."""
+    loader = yaml_handler.Loader
+    yaml_handler.Loader = yaml.SafeLoader
+    try:
+        yield
+    finally:
+        yaml_handler.Loader = loader
 
 
 def merge_options(config: Config, options: Iterable[str]) -> None:

@@ -63,3 +63,15 @@ def test_option_that_cannot_be_merged(option, message):
     config = Config({"model": {"type": "A", "parts": [{"x": 1}]}})
     with pytest.raises(ConfigError, match=message):
         merge_options(config, [option])
+
+
+def test_yaml_makes_no_objects_and_calls_nothing(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(f"model: !!python/object/apply:os.mkdir ['{tmp_path / 'made'}']\n")
+    with pytest.raises(
+        ConfigError, match=r"config\.yaml: ConstructorError: could not determine a constructor for the tag"
+    ):
+        read_config(str(config))
+    assert not (tmp_path / "made").exists()
+    config.write_text("model: {type: DETRGrounder, dims: 8}\n")
+    assert read_config(str(config)).model.dims == 8

@@ -159,6 +159,17 @@ CONFIG = {
 }
 
 
+def _mutated_yaml(content: bytes, rng: random.Random) -> bytes:
+    if rng.random() < 0.9:
+        return mutated_text(content, rng)
+    tag = rng.choice(
+        ("object/apply:os.system ['true']", "object/new:os.system ['true']", "name:os.system ''", "tuple [1]")
+    )
+    lines = content.decode().splitlines()
+    lines.insert(rng.randrange(len(lines)), f"x{rng.randrange(9)}: !!python/{tag}")
+    return "\n".join(lines).encode()
+
+
 def _config(file: Path) -> None:
     check_config(read_config(str(file)))
 
@@ -251,7 +262,7 @@ TEXT_KINDS = [
         "config_yaml",
         _writer("config.yaml", yaml.safe_dump(CONFIG)),
         _config,
-        mutated_text,
+        _mutated_yaml,
     ),
     FileKind(
         "config_python",

@@ -148,16 +148,24 @@ class JoinedFeatureStore(FeatureStore):
                 rows, channels = checked_sequence(source.read(vid), source.where(vid), "clip").shape
                 return rows, channels
 
-            held = {vid: vid in source for vid in vids}
-            shapes, broken = check_arrays(source, [vid for vid in held if held[vid]], shape_of, "clips")
+            broken: dict[str, str] = {}
+            found, count = [], len(source)
+            for vid in vids:
+                try:
+                    if vid in source:
+                        found.append(vid)
+                    else:
+                        broken[vid] = _missing(source, vid, count)
+                # Two files of one video.
+                except ValueError as error:
+                    broken[vid] = str(error)
+            shapes, unreadable = check_arrays(source, found, shape_of, "clips")
             for vid, (_, channels) in shapes.items():
                 try:
                     check_width(channels, source.where(vid), dim)
                 except ValueError as error:
                     broken[vid] = str(error)
-            count = len(source)
-            broken |= {vid: _missing(source, vid, count) for vid in held if not held[vid]}
-            problems = broken | problems
+            problems = broken | unreadable | problems
         return problems
 
     def __getitem__(self, vid: str) -> np.ndarray:

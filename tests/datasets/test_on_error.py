@@ -69,6 +69,7 @@ BREAK: dict[str, tuple[Callable[[Path], object], str]] = {
     "shape": (lambda path: np.save(path, np.ones(4)), r"b\.npy: expected shape \(clips, channels\), got \(4,\)"),
     "no clips": (lambda path: np.save(path, np.ones((0, 2))), r"b\.npy: the features are empty"),
     "text": (lambda path: np.save(path, np.array([["x", "y"]])), r"b\.npy: expected real numbers, got dtype <U1"),
+    "twice": (lambda path: np.savez(path.with_suffix(".npz"), np.ones((2, 2))), r"b\.npz and b\.npy both hold b"),
     "missing": (Path.unlink, r"clips has no features of video b \(it holds 2 videos\)"),
 }
 
@@ -79,7 +80,8 @@ def test_broken_features_of_a_video(name: str, folder: Path, charades: Callable[
     assert _videos(charades(features=store)) == ALL
     damage, message = BREAK[name]
     damage(folder / "b.npy")
-    of_all = r"annotated videos have no features" if name == "missing" else rf"1 of 3 videos and 0 .*video b.*{message}"
+    others = {"missing": "annotated videos have no features", "twice": message}
+    of_all = others.get(name, rf"1 of 3 videos and 0 .*video b.*{message}")
     with pytest.raises((ValueError, MissingFeaturesError), match=of_all):
         charades(features=store)
     dataset = charades(features=store, on_error="skip")

@@ -49,10 +49,9 @@ def check_split(split: str, node: Mapping[str, Any], report: InputReport) -> Any
         "moments": sum(len(query.get("moments", ())) for query in queries),
         "repaired or dropped": sum(dataset.repairs.values()),
     }
-    if not videos:
-        return None
+    # Without annotations, too: a missing file of features is to be in the same report.
     readable = _check_features(split, dataset, videos, report) & _check_sentences(split, dataset, queries, report)
-    return _usable(split, dataset, report) if readable else None
+    return _usable(split, dataset, report) if readable and videos else None
 
 
 def _built(split: str, node: Mapping[str, Any], report: InputReport) -> GroundingDataset | None:

@@ -48,6 +48,11 @@ class HDF5File:
             self._handle.close()
             self._handle = None
 
+    def require(self) -> None:
+        """Raises if there is no such file, or it cannot be opened."""
+        with self._reading("its list of data sets"):
+            pass
+
     def _open(self) -> Any:
         if self._handle is None:
             import h5py

@@ -127,6 +127,10 @@ def test_a_missing_feature_folder_and_vectors(command, root):
     output = command("check", "tiny.py", "--split", "test")
     assert output.code == 1
     assert f"test features: feature folder {root}/clips does not exist" in output.out
+    (root / "test.json").unlink()
+    output = command("check", "tiny.py", "--split", "test")
+    parts = [line.partition(": ")[0] for line in output.out.splitlines() if ": " in line]
+    assert parts == ["test text", "test annotations", "test features"]
     assert "test text: GloVe file not found" in output.out
 
 

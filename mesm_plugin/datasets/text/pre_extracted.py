@@ -64,6 +64,7 @@ class PreExtractedText(TextEncoder):
 
     def prepare(self, queries: Sequence[tuple[str, Hashable | None]]) -> dict[int, str]:
         """Reads the words of all queries, unless an earlier run did: see `check_arrays`."""
+        self._file.require()
         problems: dict[int, str] = {}
         places: dict[str, list[int]] = {}
         for place, (sentence, qid) in enumerate(queries):

@@ -95,5 +95,8 @@ def check_work_dir(config: Config, report: InputReport) -> None:
         if not existing.is_dir():
             raise ValueError(f"work_dir {folder}: {existing} is a file, expected a folder")
         probe = existing / ".mesm_check"
-        probe.touch()
-        probe.unlink()
+        try:
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ValueError(f"work_dir {folder}: {existing} cannot be written to ({error.strerror})") from error

@@ -1,4 +1,5 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+import errno
 import json
 import os
 
@@ -134,10 +135,17 @@ def test_a_missing_feature_folder_and_vectors(command, root):
     assert "test text: GloVe file not found" in output.out
 
 
-def test_work_dir_that_is_a_file(command, root):
+def _full(path):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def test_work_dir_that_cannot_be_written(command, root, monkeypatch):
     output = command("check", "tiny.py", "--work-dir", "tiny.py", "--split", "train")
     assert output.code == 1
     assert "work directory: work_dir tiny.py: " in output.out
+    monkeypatch.setattr("pathlib.Path.touch", _full)
+    output = command("check", "tiny.py", "--work-dir", "elsewhere/x", "--split", "train")
+    assert f"work directory: work_dir elsewhere/x: {root} cannot be written to (No space left on device)" in output.out
 
 
 def test_unknown_config(command, root):

@@ -54,6 +54,8 @@ def check_arrays(
             shapes[key] = (entry[2], entry[3])
         else:
             unread.append(key)
+    if not unread:
+        return shapes, problems
     try:
         for key in track_progress(unread, f"checking {content} of {source.path}", "arrays"):
             try:
@@ -67,8 +69,7 @@ def check_arrays(
                 known[key] = [*stamp, *shapes[key]]
     finally:
         # Also after an interruption, since reading so far may have taken minutes.
-        if unread:
-            _write(record, known)
+        _write(record, known)
     return shapes, problems
 
 

@@ -49,3 +49,23 @@ def test_a_run_tells_how_to_repeat_it(tmp_path):
     assert max(abs(a - b) for a, b in zip(drawn, scores, strict=True)) < 1e-4
     assert (tmp_path / "epoch_2.pth").is_file()
     assert len(list(tmp_path.glob("best_mAP_epoch_*.pth"))) == 1
+
+
+def test_the_record_is_enough_to_repeat_a_run(tmp_path):
+    """Also where the seed was drawn."""
+    options = [*SMALL, "randomness.seed=None", "train_cfg.max_epochs=1"]
+    assert mesm("train", "mesm_synthetic", "--work-dir", tmp_path / "first", "--cfg-options", *options).code == 0
+    record = json.loads(next((tmp_path / "first").glob("*/run.json")).read_text())
+    assert type(record["seed"]) is int
+    (tmp_path / "again.json").write_text(json.dumps(record["settings"]))
+    options = ["--work-dir", tmp_path / "second", "--seed", record["seed"]]
+    assert mesm("train", tmp_path / "again.json", *options).code == 0
+    first, second = (
+        [
+            {name: value for name, value in json.loads(line).items() if not name.endswith("time")}
+            for line in next((tmp_path / run).glob("*/vis_data/scalars.json")).read_text().splitlines()
+        ]
+        for run in ("first", "second")
+    )
+    assert first == second
+    assert "loss" in first[0]

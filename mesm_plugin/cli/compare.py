@@ -36,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
     scores = args.scores or [name for name in SHOWN if name in known] or list(known)
     settings = differing_settings(groups)
     print(_table(groups, scores))
+    if any(len(group.runs) > 1 for group in groups):
+        print("Mean ± standard deviation over the runs of a row (of a sample: divided by their number - 1)")
     data = dict.fromkeys(group.runs[0].data for group in groups)
     print("\n" + "\n".join(f"Scores on the {name}" for name in data))
     if len(data) > 1:

@@ -33,6 +33,7 @@ def test_seeds_and_settings(run_dir, tmp_path):
     assert second.split() == [str(runs[2]), "1", "60.00", "-"]
     assert "  optim_wrapper.optimizer.lr: 0.0001 | 0.0002\n" in output.out
     assert "  extra.0.x: - | 1\n" in output.out
+    assert "Mean ± standard deviation over the runs of a row" in output.out
     assert "work_dir" not in output.out
     written = json.loads((tmp_path / "out.json").read_text())
     assert [row["scores"]["R1@0.5"] for row in written["runs"]] == [[50.0, 54.0], [60.0]]

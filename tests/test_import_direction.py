@@ -24,7 +24,7 @@ ALLOWED = {
     "mesm_plugin/engine": {"registry", "structures", "visualization", "evaluation", "utils"},
     "mesm_plugin/matrix": {"registry", "models", "engine", "utils"},
     "mesm_plugin/reproduction": {"registry", "engine", "evaluation", "utils"},
-    "mesm_plugin/apis": {"registry", "structures", "datasets", "engine", "visualization", "utils"},
+    "mesm_plugin/apis": {"registry", "structures", "datasets", "evaluation", "engine", "visualization", "utils"},
     "mesm_plugin/browsing": {"registry", "datasets"},
     "mesm_plugin/checking": {"registry", "datasets", "engine", "utils"},
     "mesm_plugin/analysis": {"structures", "datasets", "models", "apis"},

@@ -74,8 +74,8 @@ def _train(config: Config, heartbeat: Heartbeat) -> Result | None:
     runner = _build_runner(config)
     heartbeat.start()
     if resumed is not None:
-        check_resumable(*resumed)
         check_fit(_bare(runner.model), *resumed)
+        check_resumable(*resumed)
         runner.load_or_resume = _resume_or_name(runner.load_or_resume, resumed[1])
         runner.register_hook(ResumedBestHook())
     elif config.get("resume"):

@@ -1,0 +1,157 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Runs two revisions in turn in one session and prints how many times as fast the second one is.
+
+python -m bench.compare BASE HEAD --workload charades-clip-slowfast --rounds 5
+
+BASE and HEAD are revisions of git, such as main or a commit; without HEAD, the files of this checkout as they are. Each
+is copied to a folder of its own, and in every round both are measured by the `bench.end_to_end` of this checkout, each
+in a new process, the first one in one round being the second one in the next. So what else the machine does meets both.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.workloads import WORKLOADS
+from mesm_plugin.utils import atomic_file
+
+ROOT = Path(__file__).parents[1]
+FILES_AS_THEY_ARE = "."
+# setup.py maps these into the package.
+MAPPED = ("registry", "kernels", "configs")
+METRICS = {"train_step_s": "training step, s", "inference_s": "inference, s", "peak_rss_mb": "peak memory, MB"}
+
+
+def copy_revision(revision: str, folder: Path, root: Path = ROOT) -> None:
+    """Copies the files of a revision, with the package as it is installed, and the benchmarks of this checkout.
+
+    Args:
+        revision: Name that git knows, or "." for the files as they are.
+        folder: To copy to; it is made.
+        root: The checkout.
+
+    Raises:
+        ValueError: git does not know the revision, or it is none of this package.
+    """
+    folder.mkdir()
+    if revision == FILES_AS_THEY_ARE:
+        listed = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
+        for name in filter(None, listed.decode().split("\0")):
+            if (root / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(root / name, folder / name)
+    else:
+        archive = _git(root, "archive", revision).stdout
+        subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
+    if not (folder / "mesm_plugin").is_dir():
+        raise ValueError(f"revision {revision!r} has no folder mesm_plugin")
+    for name in MAPPED:
+        shutil.copytree(folder / name, folder / "mesm_plugin" / name)
+    shutil.rmtree(folder / "bench", ignore_errors=True)
+    shutil.copytree(ROOT / "bench", folder / "bench")
+
+
+def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True)
+    if done.returncode:
+        raise ValueError(f"git {' '.join(arguments)}: {done.stderr.decode(errors='replace').strip()}")
+    return done
+
+
+def measure(folder: Path, workload: str, repeat: int) -> dict[str, Any]:
+    """What `bench.end_to_end` finds in a folder of `copy_revision`.
+
+    Raises:
+        RuntimeError: It failed; with the end of what it printed.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "result.json"
+        command = ["-m", "bench.end_to_end", "--workload", workload, "--repeat", str(repeat), "--json", str(file)]
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(folder)},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise RuntimeError(f"bench.end_to_end failed in {folder}:\n{done.stderr[-2000:]}")
+        return json.loads(file.read_text(encoding="utf-8"))
+
+
+def ratios(base: Sequence[dict[str, Any]], head: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Both results of all rounds by metric.
+
+    Returns:
+        The medians `base` and `head`, `ratio`, base / head of the medians, and the `lowest` and `highest` ratio of a
+        round: above 1, the second revision takes less.
+    """
+    compared = {}
+    for metric in METRICS:
+        ours, theirs = [result[metric] for result in head], [result[metric] for result in base]
+        of_rounds = [one / other for one, other in zip(theirs, ours, strict=True)]
+        medians = statistics.median(theirs), statistics.median(ours)
+        compared[metric] = {
+            "base": medians[0],
+            "head": medians[1],
+            "ratio": medians[0] / medians[1],
+            "lowest": min(of_rounds),
+            "highest": max(of_rounds),
+        }
+    return compared
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints a table, and writes it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("base", metavar="BASE", help="revision to compare with")
+    parser.add_argument("head", metavar="HEAD", nargs="?", default=FILES_AS_THEY_ARE, help="default: files as they are")
+    parser.add_argument("--workload", choices=WORKLOADS, nargs="+", default=["charades-clip-slowfast"])
+    parser.add_argument("--rounds", type=int, default=5, help="how often each revision is measured (default: 5)")
+    parser.add_argument("--repeat", type=int, default=3, help="measured runs of a round (default: 3)")
+    parser.add_argument("--json", type=Path, help="file to write the numbers to")
+    args = parser.parse_args(argv)
+    for name in ("rounds", "repeat"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be at least 1, got {getattr(args, name)}")
+    compared = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = {"base": Path(scratch) / "base", "head": Path(scratch) / "head"}
+        try:
+            for name, folder in folders.items():
+                copy_revision(getattr(args, name), folder)
+        except ValueError as error:
+            parser.error(str(error))
+        for workload in args.workload:
+            results: dict[str, list[dict[str, Any]]] = {"base": [], "head": []}
+            for number in range(args.rounds):
+                for name in ("base", "head") if number % 2 == 0 else ("head", "base"):
+                    results[name].append(measure(folders[name], workload, args.repeat))
+            compared[workload] = ratios(**results)
+            _print(workload, args, compared[workload])
+    if args.json is not None:
+        with atomic_file(args.json) as unfinished:
+            unfinished.write_text(json.dumps(compared, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def _print(workload: str, args: argparse.Namespace, compared: dict[str, dict[str, float]]) -> None:
+    print(f"{workload}, medians of {args.rounds} rounds")
+    print(f"{'':20}{args.base[:12]:>12}{args.head[:12]:>12}   base / head (rounds)")
+    for metric, row in compared.items():
+        print(
+            f"{METRICS[metric]:20}{row['base']:12.3f}{row['head']:12.3f}   {row['ratio']:.2f} "
+            f"({row['lowest']:.2f} to {row['highest']:.2f})"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

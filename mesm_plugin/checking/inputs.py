@@ -31,12 +31,19 @@ def check_inputs(config: Config, options: Sequence[str] = (), splits: Sequence[s
     with report.collecting("config"):
         check_config(config, options)
     check_work_dir(config, report)
-    forget_checked()
+    try:
+        forget_checked()
+    except OSError as error:
+        report.notices.append(
+            f"features that an earlier run found good are not read again: {error.filename}: {error.strerror}"
+        )
     datasets = {}
     for split in splits:
         loader = config.get(f"{split}_dataloader")
         if loader is None:
             report.notices.append(f"the config has no {split}_dataloader")
+        elif not (isinstance(loader, Mapping) and isinstance(loader.get("dataset"), Mapping)):
+            report.add("config", f"{split}_dataloader", "has no 'dataset', expected the config of a data set")
         elif (dataset := check_split(split, loader["dataset"], report)) is not None:
             datasets[split] = dataset
     _note_shared_videos(datasets, report)

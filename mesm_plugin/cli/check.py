@@ -36,14 +36,14 @@ def run(args: argparse.Namespace) -> int:
     from mesm_plugin.engine.config_loading import read_config
     from mesm_plugin.utils import atomic_file
 
-    config = read_config(args.config, args.cfg_options)
-    default = config.get("work_dir") or os.path.join("work_dirs", Path(config.filename).stem)
-    config.work_dir = args.work_dir or default
-    # The report says what the data sets log.
+    # The report says what the data sets log, and standard output may have to be JSON.
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel("ERROR")
     try:
+        config = read_config(args.config, args.cfg_options)
+        default = config.get("work_dir") or os.path.join("work_dirs", Path(config.filename).stem)
+        config.work_dir = args.work_dir or default
         report = check_inputs(config, args.cfg_options, args.split or SPLITS)
     finally:
         logger.setLevel(level)

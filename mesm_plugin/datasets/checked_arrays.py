@@ -31,8 +31,8 @@ def check_arrays(
 ) -> tuple[dict[str, Shape], dict[str, str]]:
     """Checks arrays, each once: what was found good is not read again while its file stays as it is.
 
-    The record is a file in the folder that the environment variable MESM_CACHE names, `~/.cache/mesm_plugin` if it is
-    not set. Where that cannot be written, everything is read each time.
+    The record is a file in `checked_arrays` of the folder that the environment variable MESM_CACHE names,
+    `~/.cache/mesm_plugin` if it is not set. Where that cannot be written, everything is read each time.
 
     Args:
         source: Where the arrays lie.
@@ -74,18 +74,27 @@ def check_arrays(
 
 
 def forget_checked() -> None:
-    """Removes all records, so that everything is read again."""
-    for record in _cache().glob("*.json"):
+    """Removes all records, so that everything is read again.
+
+    Raises:
+        OSError: A record cannot be removed.
+    """
+    for record in _records().glob("*.json"):
         record.unlink(missing_ok=True)
 
 
-def _cache() -> Path:
-    return Path(os.environ.get("MESM_CACHE") or Path("~/.cache/mesm_plugin").expanduser())
+def _records() -> Path:
+    # A folder of its own, as `forget_checked` empties it.
+    try:
+        return Path(os.environ.get("MESM_CACHE") or "~/.cache/mesm_plugin").expanduser() / "checked_arrays"
+    except RuntimeError:
+        # There is no home, as for a user whom a container does not know: no record can be read or written.
+        return Path(os.devnull) / "checked_arrays"
 
 
 def _record_of(path: Path, content: str) -> Path:
-    name = hashlib.sha256(f"{content} of {path.absolute()}".encode()).hexdigest()[:32]
-    return _cache() / f"{name}.json"
+    name = hashlib.sha256(f"{content} of {os.path.realpath(path)}".encode()).hexdigest()[:32]
+    return _records() / f"{name}.json"
 
 
 def _read(record: Path) -> dict[str, list[int]]:

@@ -156,8 +156,8 @@ class JoinedFeatureStore(FeatureStore):
                         found.append(vid)
                     else:
                         broken[vid] = _missing(source, vid, count)
-                # Two files of one video.
-                except ValueError as error:
+                # Two files of one video, or an id that no file can be called by.
+                except (OSError, ValueError) as error:
                     broken[vid] = str(error)
             shapes, unreadable = check_arrays(source, found, shape_of, "clips")
             for vid, (_, channels) in shapes.items():

@@ -79,16 +79,17 @@ def check_resumable(checkpoint: Mapping[str, Any], file: str | Path) -> None:
 def latest_checkpoint(work_dir: str | Path) -> Path | None:
     """The checkpoint in a work directory that training goes on from; None if there is none.
 
-    It is the one that the file `last_checkpoint` names, also where the directory was moved, or without it the one that
-    was written last.
+    It is the one that the file `last_checkpoint` names, also where the directory was moved, or where that is missing or
+    damaged the one that was written last.
     """
     folder = Path(work_dir)
     try:
         named = folder / Path((folder / "last_checkpoint").read_text(encoding="utf-8").strip()).name
-    except OSError:
-        named = folder
-    if named.is_file():
-        return named
+        if named.is_file():
+            return named
+    # There is none, or it names nothing that a file can be called.
+    except (OSError, ValueError):
+        pass
     found = [path for path in folder.glob("*.pth") if re.fullmatch(r"(epoch|iter)_\d+|interrupted", path.stem)]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 

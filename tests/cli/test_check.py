@@ -115,6 +115,36 @@ def test_what_an_earlier_run_found_good_is_read_again(command, root):
     assert "test features: video e1: " in output.out
 
 
+def test_records_that_cannot_be_removed(command, root, monkeypatch):
+    def refuse(path, missing_ok=False):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    assert command("check", "tiny.py", "--split", "test").code == 0
+    (record,) = (root / "cache").rglob("*.json")
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+    monkeypatch.setattr("mesm_plugin.checking.inputs.check_work_dir", lambda *_: None)
+    monkeypatch.setattr("mesm_plugin.datasets.checked_arrays._write", lambda *_: None)
+    output = command("check", "tiny.py", "--split", "test")
+    assert output.code == 0
+    assert f"Note: features that an earlier run found good are not read again: {record}: Permission" in output.out
+
+
+@pytest.mark.parametrize("loader", ["5", "dict(_delete_=True, batch_size=2)", "dict(dataset=None)"])
+def test_a_loader_without_a_data_set(command, root, loader):
+    (root / "less.py").write_text(f'_base_ = "tiny.py"\ntrain_dataloader = {loader}\n')
+    output = command("check", "less.py", "--split", "train", "test")
+    assert output.code == 1
+    assert "config: train_dataloader: has no 'dataset', expected the config of a data set" in output.out.splitlines()
+    assert any(line.split() == ["items", "2"] for line in output.out.splitlines())
+
+
+def test_standard_output_is_json_alone(command, root, monkeypatch):
+    monkeypatch.setenv("TINY_COUNTS", f"{root}/counts.txt")
+    (root / "env.py").write_text('_base_ = "tiny.py"\ncounts = "{{$TINY_COUNTS:x}}"\n')
+    output = command("check", "env.py", "--split", "test", "--json", "-")
+    assert json.loads(output.out)["splits"]["test"]["items"] == 2
+
+
 def test_many_problems_are_counted(command, root):
     (root / "train.json").write_text(json.dumps({f"lost{i}": _entry("a door") for i in range(25)}))
     output = command("check", "tiny.py", "--split", "train")

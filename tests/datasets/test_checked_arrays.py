@@ -87,7 +87,7 @@ def test_files_that_may_still_be_written_are_read_again(check: Callable, folder:
 @pytest.mark.parametrize("content", ["", "[]", '{"a": 3}', '{"a": [1, 2, 3, "4"]}', "[" * 100_000, "\xff"])
 def test_broken_record(check: Callable, tmp_path: Path, content: str) -> None:
     check()
-    (record,) = (tmp_path / "cache").iterdir()
+    (record,) = (tmp_path / "cache" / "checked_arrays").iterdir()
     record.write_text(content, encoding="latin-1")
     assert check() == (SHAPES, {}, ["a", "b", "c"])
     assert check()[2] == []
@@ -97,6 +97,39 @@ def test_without_a_cache_that_can_be_written(check: Callable, tmp_path: Path) ->
     (tmp_path / "cache").write_text("a file")
     assert check()[2] == ["a", "b", "c"]
     assert check() == (SHAPES, {}, ["a", "b", "c"])
+
+
+def test_without_a_home(check: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("MESM_CACHE")
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    for _ in range(2):
+        assert check() == (SHAPES, {}, ["a", "b", "c"])
+        forget_checked()
+
+
+def test_other_files_of_the_cache_are_kept(check: Callable, tmp_path: Path) -> None:
+    check()
+    (tmp_path / "cache" / "results.json").write_text("{}")
+    forget_checked()
+    assert [path.name for path in (tmp_path / "cache").rglob("*.json")] == ["results.json"]
+
+
+def test_a_link_that_leads_elsewhere_is_read_again(check: Callable, folder: ArrayFolder, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for name, shape in SHAPES.items():
+        np.save(other / f"{name}.npy", np.full(shape, np.nan))
+        state = (folder.path / f"{name}.npy").stat()
+        os.utime(other / f"{name}.npy", ns=(state.st_atime_ns, state.st_mtime_ns))
+    folder.path, target = tmp_path / "link", folder.path
+    folder.path.symlink_to(target)
+    assert check()[1] == {}
+    folder.path.unlink()
+    folder.path.symlink_to(other)
+    assert check()[1].keys() == SHAPES.keys()
 
 
 def test_interruption_keeps_what_was_done(folder: ArrayFolder, check: Callable) -> None:

@@ -92,6 +92,13 @@ def test_broken_features_of_a_video(name: str, folder: Path, charades: Callable[
     assert re.search(message, dataset.left_out["video b"])
 
 
+def test_a_video_that_no_file_can_be_called_by(folder: Path, charades: Callable[..., CharadesSTADataset]) -> None:
+    long = "v" * 300
+    dataset = charades(f"{long} 1 3##a door\n", f"{long},10\n", features=NumpyFeatureStore(folder), on_error="skip")
+    assert _videos(dataset) == ALL
+    assert "File name too long" in dataset.left_out[f"video {long}"]
+
+
 def test_all_features_are_broken(folder: Path, charades: Callable[..., CharadesSTADataset]) -> None:
     with pytest.raises(ValueError, match=r"none of 3 videos can be used: video a .*expected 5\), video b "):
         charades(features=NumpyFeatureStore(folder, dims=[5]), on_error="skip")

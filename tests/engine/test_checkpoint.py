@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mesm_plugin.engine.checkpoint import CheckpointError, check_fit, read_checkpoint, weights_of
+from mesm_plugin.engine.checkpoint import CheckpointError, check_fit, latest_checkpoint, read_checkpoint, weights_of
 
 
 @pytest.fixture
@@ -32,6 +32,14 @@ def test_missing_file_lists_the_others(tmp_path):
         read_checkpoint(tmp_path / "epoch_4.pth")
     with pytest.raises(FileNotFoundError, match=r"is a folder, not a checkpoint file; .* has epoch_3.pth"):
         read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"x" * 100_000, b"a\0b.pth", b"", b"lost.pth"])
+def test_name_of_the_last_checkpoint_that_is_damaged(name, tmp_path):
+    (tmp_path / "last_checkpoint").write_bytes(name)
+    assert latest_checkpoint(tmp_path) is None
+    (tmp_path / "epoch_3.pth").touch()
+    assert latest_checkpoint(tmp_path) == tmp_path / "epoch_3.pth"
 
 
 def test_address():

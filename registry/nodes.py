@@ -109,6 +109,8 @@ WEIGHT_INITIALIZERS = SharedRegistry(root.WEIGHT_INITIALIZERS)
 
 HOOKS.defer("AtomicCheckpointHook", "mesm_plugin.engine.hooks.atomic_checkpoint_hook")
 HOOKS.defer("CheckpointGuardHook", "mesm_plugin.engine.hooks.checkpoint_guard_hook")
+HOOKS.defer("CompileHook", "mesm_plugin.engine.hooks.compile_hook")
+HOOKS.defer("CudaGraphHook", "mesm_plugin.engine.hooks.cuda_graph_hook")
 HOOKS.defer("InterruptionHook", "mesm_plugin.engine.hooks.interruption_hook")
 HOOKS.defer("NonFiniteHook", "mesm_plugin.engine.hooks.non_finite_hook")
 HOOKS.defer("PredictionPlotHook", "mesm_plugin.engine.hooks.prediction_plot_hook")

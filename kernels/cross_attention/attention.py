@@ -123,8 +123,8 @@ def bidirectional_cross_attention(
     scale, seed = _check_options(q_clips, dropout_p, seed, scale)
     unsupported = (
         _unsupported("q_clips", q_clips)
-        or _too_long("k_words", k_words.shape, k_words.shape[1])
-        or _too_long("q_words", q_words.shape, q_words.shape[1])
+        or _too_long("k_words", k_words, k_words.shape[1])
+        or _too_long("q_words", q_words, q_words.shape[1])
     )
     if not use_triton(backend, q_clips, unsupported):
         return (
@@ -192,8 +192,8 @@ def packed_bidirectional_cross_attention(
     scale, seed = _check_options(q_clips, dropout_p, seed, scale)
     unsupported = (
         _unsupported("q_clips", q_clips)
-        or _too_long("clip_problems", clip_problems.table.shape, clip_problems.max_keys)
-        or _too_long("word_problems", word_problems.table.shape, word_problems.max_queries)
+        or _too_long("clip_problems", clip_problems.table, clip_problems.max_keys)
+        or _too_long("word_problems", word_problems.table, word_problems.max_queries)
     )
     if not use_triton(backend, q_clips, unsupported):
         options = (scale, dropout_p, seed)
@@ -229,7 +229,8 @@ def _directions(named: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, 
 
 
 def _shape(x: Tensor) -> str:
-    return str(tuple(x.shape))
+    # Written out, lengths become constants to `torch.compile`, which then compiles anew for each.
+    return "another shape" if torch.compiler.is_compiling() else str(tuple(x.shape))
 
 
 def _check_padded(direction: dict[str, Tensor]) -> None:
@@ -336,11 +337,11 @@ def _unsupported(name: str, query: Tensor) -> str | None:
     return None
 
 
-def _too_long(name: str, shape: torch.Size, length: int) -> str | None:
+def _too_long(name: str, x: Tensor, length: int) -> str | None:
     longest = operator.SHORT_TILES[-1]
     if length <= longest:
         return None
     return (
-        f"{name} must have at most {longest} words with backend='triton', got {length} (shape {tuple(shape)}); "
+        f"{name} must have at most {longest} words with backend='triton', got {length} (shape {_shape(x)}); "
         "use backend='reference'"
     )

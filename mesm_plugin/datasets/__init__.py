@@ -1,6 +1,7 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Data sets of video grounding: annotations, features and text from files, and how they become a batch."""
 
+from mesm_plugin.datasets.bucketed_collate import BucketedCollate
 from mesm_plugin.datasets.charades_cd import CharadesCDDataset
 from mesm_plugin.datasets.charades_cg import CharadesCGDataset
 from mesm_plugin.datasets.charades_sta import CharadesSTADataset
@@ -22,6 +23,7 @@ from mesm_plugin.datasets.tacos import TACoSDataset
 from mesm_plugin.datasets.text import CLIPText, GloVeText, PreExtractedText, SyntheticText, TextEncoder, Vocabulary
 
 __all__ = [
+    "BucketedCollate",
     "CLIPText",
     "CharadesCDDataset",
     "CharadesCGDataset",

@@ -61,6 +61,10 @@ class FeatureStore(ABC):
                 problems[vid] = str(error)
         return problems
 
+    def num_clips(self, vids: Sequence[str]) -> dict[str, int]:
+        """Lv of videos that have good features, by video."""
+        return {vid: len(self[vid]) for vid in vids}
+
     def join(self, parts: Sequence[np.ndarray], places: Sequence[str] | None = None) -> np.ndarray:
         """Checks, normalises and joins the features of one video as those of the store's own videos.
 
@@ -143,11 +147,6 @@ class JoinedFeatureStore(FeatureStore):
         """See `FeatureStore.find_problems`; good files are read once, see `check_arrays`."""
         problems: dict[str, str] = {}
         for source, dim in zip(self._sources, self.dims, strict=True):
-
-            def shape_of(vid: str, source: ArraySource = source) -> Shape:
-                rows, channels = checked_sequence(source.read(vid), source.where(vid), "clip").shape
-                return rows, channels
-
             broken: dict[str, str] = {}
             found, count = [], len(source)
             for vid in vids:
@@ -159,7 +158,7 @@ class JoinedFeatureStore(FeatureStore):
                 # Two files of one video, or an id that no file can be called by.
                 except (OSError, ValueError) as error:
                     broken[vid] = str(error)
-            shapes, unreadable = check_arrays(source, found, shape_of, "clips")
+            shapes, unreadable = _check_clips(source, found)
             for vid, (_, channels) in shapes.items():
                 try:
                     check_width(channels, source.where(vid), dim)
@@ -167,6 +166,11 @@ class JoinedFeatureStore(FeatureStore):
                     broken[vid] = str(error)
             problems = broken | unreadable | problems
         return problems
+
+    def num_clips(self, vids: Sequence[str]) -> dict[str, int]:
+        """See `FeatureStore.num_clips`; what `find_problems` has read is not read again."""
+        shapes = [_check_clips(source, vids)[0] for source in self._sources]
+        return {vid: min(of_source[vid][0] for of_source in shapes) for vid in vids}
 
     def __getitem__(self, vid: str) -> np.ndarray:
         missing = next((source for source in self._sources if vid not in source), None)
@@ -237,6 +241,14 @@ class NumpyFeatureStore(FolderFeatureStore):
     """
 
     endings = (".npz", ".npy")
+
+
+def _check_clips(source: ArraySource, vids: Sequence[str]) -> tuple[dict[str, Shape], dict[str, str]]:
+    def shape_of(vid: str) -> Shape:
+        rows, channels = checked_sequence(source.read(vid), source.where(vid), "clip").shape
+        return rows, channels
+
+    return check_arrays(source, vids, shape_of, "clips")
 
 
 def _missing(source: ArraySource, vid: str, held: int) -> str:

@@ -3,6 +3,8 @@
 
 from mesm_plugin.engine.hooks.atomic_checkpoint_hook import AtomicCheckpointHook
 from mesm_plugin.engine.hooks.checkpoint_guard_hook import CheckpointGuardHook
+from mesm_plugin.engine.hooks.compile_hook import CompileHook
+from mesm_plugin.engine.hooks.cuda_graph_hook import CudaGraphHook
 from mesm_plugin.engine.hooks.interruption_hook import InterruptionHook
 from mesm_plugin.engine.hooks.non_finite_hook import NonFiniteError, NonFiniteHook
 from mesm_plugin.engine.hooks.prediction_plot_hook import PredictionPlotHook
@@ -13,6 +15,8 @@ from mesm_plugin.engine.hooks.run_record_hook import RunRecordHook
 __all__ = [
     "AtomicCheckpointHook",
     "CheckpointGuardHook",
+    "CompileHook",
+    "CudaGraphHook",
     "InterruptionHook",
     "NonFiniteError",
     "NonFiniteHook",

@@ -370,11 +370,7 @@ class DETRGrounder(BaseModel):
         self, inputs: Mapping[str, Tensor], data_samples: list[GroundingDataSample]
     ) -> list[GroundingDataSample]:
         """Predicts moments and clip scores, and fills them into the data samples."""
-        output = self.ground(inputs)
-        scores = output.logits[-1].float().softmax(dim=-1)[..., FOREGROUND]
-        queries = len(inputs["query_video"])
-        moments = torch.cat((cxw_to_xx(output.spans[-1].float()), scores[..., None]), dim=-1).cpu().numpy()
-        saliency = output.saliency[:queries].float().cpu().numpy()
+        moments, saliency = (scores.cpu().numpy() for scores in self.score_moments(inputs))
         begin = 0
         for sample in data_samples:
             rows = range(begin, begin + len(sample.qids))
@@ -382,6 +378,17 @@ class DETRGrounder(BaseModel):
             sample.pred_saliency = [saliency[row, : sample.num_clips].copy() for row in rows]
             begin = rows.stop
         return data_samples
+
+    def score_moments(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The part of `predict` that the device does.
+
+        Returns:
+            (Q, N, 3) float32 normalised start and end, and score; (Q, Lv) float32 logits of the clips.
+        """
+        output = self.ground(inputs)
+        scores = output.logits[-1].float().softmax(dim=-1)[..., FOREGROUND]
+        moments = torch.cat((cxw_to_xx(output.spans[-1].float()), scores[..., None]), dim=-1)
+        return moments, output.saliency[: len(inputs["query_video"])].float()
 
 
 def build_part(part: str, config: Config, shared: Mapping[str, Any], grounder: str) -> Any:

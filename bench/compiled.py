@@ -4,8 +4,8 @@
 python -m bench.compiled --workload charades-clip-slowfast --batches 3 --rounds 3 --json result.json
 
 The batches are random and of different numbers of queries. Eager runs on them as they are, the compiled model on them
-padded to their bucket. A training step is that of `bench.end_to_end`. The first calls, which compile, are timed on their
-own; `graphs` counts the compiled graphs of forward and losses, each of which has a backward.
+padded to their bucket. A training step is that of `bench.end_to_end`. The first calls, which compile, are timed apart;
+`graphs` counts the compiled graphs of forward and losses, each of which has a backward.
 """
 
 import argparse

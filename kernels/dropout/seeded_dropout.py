@@ -19,8 +19,9 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     Same as `torch.nn.functional.dropout`, with other random numbers on a CPU: there a seed is drawn from PyTorch's
     default generator, and the mask from the seed by Philox4x32-10, in C++, once in the forward and once in the backward
     pass, the same for any number of threads. p is rounded to a multiple of 2 ** -32. PyTorch's dropout is used for
-    tensors of fewer than 1024 elements and of other dtypes than float32, bfloat16 and float64, under `torch.compile`,
-    `torch.export` and `torch.func`, and where the C++ part cannot be built (see `operator_is_loaded`).
+    tensors of fewer than 1024 elements and of other dtypes than float32, bfloat16 and float64, under `torch.export` and
+    `torch.func`, and where the C++ part cannot be built (see `operator_is_loaded`). Under `torch.compile` small tensors
+    are no exception.
 
     Args:
         x: Tensor of any shape.
@@ -38,10 +39,18 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     check_probability("p", p)
     if training and p > 0 and not x.is_floating_point() and not x.is_complex():
         raise ValueError(f"x must be a floating-point tensor, got {x.dtype}")
-    if torch.compiler.is_compiling() or not training or not 0 < p < 1 or not _suits(x) or not operator_is_loaded():
+    if not training or not 0 < p < 1 or not _suits(x) or not _operator_is_loaded():
         return F.dropout(x, p, training)
-    seed = torch.empty((), dtype=torch.int64).random_()
+    if torch.compiler.is_compiling():
+        # `random_` is not compiled.
+        seed = torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64)
+    else:
+        seed = torch.empty((), dtype=torch.int64).random_()
     return torch.ops.mesm_plugin.dropout(x, seed, p)
+
+
+# Asked when a graph is traced, not by the graph.
+_operator_is_loaded = torch.compiler.assume_constant_result(operator_is_loaded)
 
 
 def _suits(x: Tensor) -> bool:
@@ -49,8 +58,10 @@ def _suits(x: Tensor) -> bool:
     return (
         x.is_cpu
         and x.dtype in _DTYPES
-        and x.numel() >= _FEWEST_ELEMENTS
+        # A graph that asked for the size would be of no use for batches on the other side of it.
+        and (torch.compiler.is_compiling() or x.numel() >= _FEWEST_ELEMENTS)
         and type(x) is Tensor
+        and not torch.compiler.is_exporting()
         and not torch._C._are_functorch_transforms_active()
     )
 

@@ -2,17 +2,33 @@
 """A training step that is replayed from CUDA graphs; written without a GPU, and never run on one."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
-from torch import Tensor
+from torch import Tensor, nn
 
 Key = tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
-Step = Callable[[dict[str, Any], OptimWrapper], dict[str, Tensor]]
+
+
+@dataclass
+class StepResult:
+    """What a step leaves on the device.
+
+    Attributes:
+        losses: () each, as `BaseModel.parse_losses` names them.
+        norm: () norm of the gradients before clipping.
+        finite: () bool, whether loss and gradients were finite; if not, the step was left out.
+        gradients: Of the parameters that have one, clipped.
+    """
+
+    losses: dict[str, Tensor]
+    norm: Tensor
+    finite: Tensor
+    gradients: dict[nn.Parameter, Tensor]
 
 
 @dataclass
@@ -22,12 +38,12 @@ class CapturedStep:
     Attributes:
         graph: What is replayed.
         inputs: Where the graph reads the batch.
-        outputs: Where it leaves the losses.
+        result: Where it leaves what it computes.
     """
 
     graph: torch.cuda.CUDAGraph
     inputs: dict[str, Tensor]
-    outputs: dict[str, Tensor]
+    result: StepResult
 
 
 class GraphedStep:
@@ -35,27 +51,19 @@ class GraphedStep:
 
     Forward, losses, backward, clipping and the optimiser are captured together. There is a graph for each shape that
     comes up often enough; the first steps of a shape run as usual, on a side stream, and are the warm-up that capturing
-    needs. Graphs share one pool of memory, since only one runs at a time. Learning rates are read from the
-    optimiser before each step, and PyTorch's generator of the device goes on drawing from where it is.
+    needs. Graphs share one pool of memory, since only one runs at a time. Learning rates are read from the optimiser
+    before each step, and PyTorch's generator of the device goes on drawing from where it is.
 
     Never run on a GPU: the tests replay recorded operations on a CPU instead.
 
     Args:
-        train_step: `BaseModel.train_step`.
-        preprocess: Moves a batch to the device.
+        model: Called with `mode="loss"`; its data preprocessor moves a batch to the device.
         max_graphs: So many shapes are kept, those used last.
         warmup: Steps of a shape before it is captured, at least 1.
     """
 
-    def __init__(
-        self,
-        train_step: Step,
-        preprocess: Callable[[dict[str, Any], bool], dict[str, Any]],
-        max_graphs: int,
-        warmup: int,
-    ) -> None:
-        self._train_step = train_step
-        self._preprocess = preprocess
+    def __init__(self, model: BaseModel, max_graphs: int, warmup: int) -> None:
+        self._model = model
         self._max_graphs = max_graphs
         self._warmup = warmup
         self._steps: OrderedDict[Key, CapturedStep] = OrderedDict()
@@ -64,33 +72,38 @@ class GraphedStep:
         self._stream = torch.cuda.Stream()
         self._pool = torch.cuda.graph_pool_handle()
 
-    def __call__(self, data: dict[str, Any], optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+    def __call__(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """Takes a step on a batch as the data loader gives it; returns the losses by name."""
-        inputs: dict[str, Tensor] = self._preprocess(data, True)["inputs"]
+        inputs: dict[str, Tensor] = self._model.data_preprocessor(data, True)["inputs"]
         key = shape_key(inputs)
         self._seen[key] += 1
         if self._seen[key] <= self._warmup:
-            return self._run_aside({"inputs": inputs}, optim_wrapper)
-        if key not in self._steps:
-            if len(self._steps) == self._max_graphs:
-                self._steps.popitem(last=False)
-            self._steps[key] = self._capture(inputs, optim_wrapper)
-        self._steps.move_to_end(key)
-        step = self._steps[key]
+            result = self._run_aside(inputs, optim_wrapper)
+        else:
+            if key not in self._steps:
+                if len(self._steps) == self._max_graphs:
+                    self._steps.popitem(last=False)
+                self._steps[key] = self._capture(inputs, optim_wrapper)
+            self._steps.move_to_end(key)
+            result = self._replay(self._steps[key], inputs, optim_wrapper)
+        tell(optim_wrapper, result)
+        # The next replay writes to the same memory.
+        return {name: x.detach().clone() for name, x in result.losses.items()}
+
+    def _run_aside(self, inputs: Mapping[str, Tensor], optim_wrapper: OptimWrapper) -> StepResult:
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            result = step_on_device(self._model, inputs, optim_wrapper)
+        torch.cuda.current_stream().wait_stream(self._stream)
+        return result
+
+    def _replay(self, step: CapturedStep, inputs: Mapping[str, Tensor], optim_wrapper: OptimWrapper) -> StepResult:
         for name, x in inputs.items():
             step.inputs[name].copy_(x, non_blocking=True)
         for rate, group in zip(self._rates, optim_wrapper.optimizer.param_groups, strict=True):
             rate.fill_(group["lr"])
         step.graph.replay()
-        # The next replay writes to the same memory.
-        return {name: x.clone() for name, x in step.outputs.items()}
-
-    def _run_aside(self, data: dict[str, Any], optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            outputs = self._train_step(data, optim_wrapper)
-        torch.cuda.current_stream().wait_stream(self._stream)
-        return outputs
+        return step.result
 
     def _capture(self, inputs: Mapping[str, Tensor], optim_wrapper: OptimWrapper) -> CapturedStep:
         static = {name: x.clone() for name, x in inputs.items()}
@@ -105,8 +118,43 @@ class GraphedStep:
             _rates_in(optimizer, self._rates),
             torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
         ):
-            outputs = self._train_step({"inputs": static}, optim_wrapper)
-        return CapturedStep(graph, static, outputs)
+            result = step_on_device(self._model, static, optim_wrapper)
+        return CapturedStep(graph, static, result)
+
+
+def step_on_device(model: BaseModel, inputs: Mapping[str, Tensor], optim_wrapper: OptimWrapper) -> StepResult:
+    """Takes the step that `GuardedOptimWrapper` takes, without reading a number on the host.
+
+    The optimiser leaves the step out by itself where something is not finite, as with a `GradScaler`.
+    """
+    optimizer = optim_wrapper.optimizer
+    optimizer.zero_grad(set_to_none=True)
+    with optim_wrapper.optim_context(model):
+        losses = model(inputs, mode="loss")
+    loss, named = model.parse_losses(losses)
+    loss.backward()
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    clip, options = optim_wrapper.clip_func, optim_wrapper.clip_grad_kwargs
+    if options and clip is nn.utils.clip_grad_norm_:
+        norm = clip(parameters, **options)
+    else:
+        norm = nn.utils.get_total_norm([p.grad for p in parameters])
+        if options:
+            clip(parameters, **options)
+    finite = norm.isfinite() & loss.isfinite()
+    optimizer.found_inf = (~finite).float()
+    optimizer.step()
+    return StepResult(dict(named), norm, finite.detach(), {p: p.grad for p in parameters})
+
+
+def tell(optim_wrapper: OptimWrapper, result: StepResult) -> None:
+    """Leaves with the wrapper what `GuardedOptimWrapper` leaves there after a step; this waits for the device."""
+    finite = bool(result.finite)
+    optim_wrapper.finite = finite
+    broken = () if finite else result.gradients.items()
+    optim_wrapper.broken = {id(p) for p, gradient in broken if not gradient.isfinite().all()}
+    if finite:
+        optim_wrapper.message_hub.update_scalar("train/grad_norm", float(result.norm))
 
 
 def shape_key(inputs: Mapping[str, Tensor]) -> Key:

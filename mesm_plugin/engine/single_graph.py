@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch._dynamo
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
+from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
 
 class SingleGraph:
@@ -41,9 +41,9 @@ class SingleGraph:
                 if x.shape[dim] > 1:
                     torch._dynamo.mark_dynamic(x, dim)
         try:
-            with torch._dynamo.config.patch(recompile_limit=self.graphs):
+            with torch._dynamo.config.patch(recompile_limit=self.graphs, automatic_dynamic_shapes=False):
                 return self._compiled(inputs)
-        except TorchDynamoException as error:
+        except (TorchDynamoException, FailOnRecompileLimitHit) as error:
             lengths = {name: tuple(inputs[name].shape) for name in ("video", "words", "pair_video")}
             raise RuntimeError(
                 f"{self.name} cannot be compiled as one graph for inputs of shapes {lengths}; leave CompileHook out of "

@@ -263,19 +263,44 @@ def test_transforms(implementation: str) -> None:
     different, same = (torch.vmap(dropout, randomness=way)(x) for way in ("different", "same"))
     assert not different[0].equal(different[1])
     assert same[0].equal(same[1])
-    # `torch.compile` and export see PyTorch's dropout, which they know.
-    graphs = []
+    exported = torch.export.export(Dropout(), (x,), strict=True)
+    assert "mesm_plugin" not in exported.graph_module.code
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compiled(implementation: str, backend: str) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(dropout, backend=backend, fullgraph=True)
+    for rows in (3, 4):
+        x = torch.ones(rows, 2000, requires_grad=True)
+        torch._dynamo.mark_dynamic(x, 0)
+        torch.manual_seed(rows)
+        out = compiled(x)
+        assert out.unique().tolist() == [0, 2]
+        assert out.mean().item() == pytest.approx(1, abs=0.08)
+        (gradient,) = torch.autograd.grad(out.sum(), x)
+        assert gradient.equal(out)
+        assert not compiled(x).equal(out)
+        torch.manual_seed(rows)
+        assert compiled(x).equal(out)
+
+
+def test_compiled_dropout_is_the_operator(operator: object) -> None:
+    codes = []
 
     def backend(module: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
-        graphs.append(module.code)
+        codes.append(module.code)
         return module
 
-    torch.manual_seed(0)
-    out = torch.compile(dropout, backend=backend, fullgraph=True)(x)
-    torch.manual_seed(0)
-    assert out.equal(F.dropout(x))
-    assert len(graphs) == 1
-    assert "mesm_plugin" not in graphs[0]
+    torch._dynamo.reset()
+    compiled = torch.compile(dropout, backend=backend, fullgraph=True)
+    for rows in (3, 2000):
+        x = torch.ones(rows, 2)
+        torch._dynamo.mark_dynamic(x, 0)
+        compiled(x)
+    # Also where there are few elements, so that one graph does for all.
+    assert len(codes) == 1
+    assert "mesm_plugin" in codes[0]
 
 
 def test_checkpointing_replays_the_mask(implementation: str) -> None:

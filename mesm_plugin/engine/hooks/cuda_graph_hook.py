@@ -60,7 +60,7 @@ class CudaGraphHook(Hook):
         make_capturable(runner.optim_wrapper.optimizer)
         FUNCTIONS.get("BucketedCollate").install(runner.train_dataloader, self.clip_buckets, self.word_buckets)
         if not isinstance(model.train_step, GraphedStep):
-            model.train_step = GraphedStep(model.train_step, model.data_preprocessor, self.max_graphs, self.warmup)
+            model.train_step = GraphedStep(model, self.max_graphs, self.warmup)
         runner.logger.warning("Training steps are replayed from CUDA graphs, which was never tried on a GPU.")
 
 
@@ -76,16 +76,18 @@ def check_capturable(optim_wrapper: OptimWrapper, device: torch.device) -> None:
         reason = "float32 or bfloat16, but optim_wrapper.dtype is 'float16', whose loss is scaled on the host"
     elif optim_wrapper._accumulative_counts != 1:
         reason = f"optim_wrapper.accumulative_counts of 1, got {optim_wrapper._accumulative_counts}"
-    elif not all("capturable" in group for group in optimizer.param_groups):
-        reason = f"an optimiser with the option 'capturable', such as AdamW, got {type(optimizer).__name__}"
+    elif not all({"capturable", "fused"} <= group.keys() for group in optimizer.param_groups):
+        reason = (
+            f"an optimiser with the options 'capturable' and 'fused', such as AdamW, got {type(optimizer).__name__}"
+        )
     if reason is not None:
         raise ValueError(f"CudaGraphHook needs {reason}. Change that, or leave the hook out of the config")
 
 
 def make_capturable(optimizer: Optimizer) -> None:
-    """Lets the optimiser be captured: it counts its steps on the device, also those of a resumed run."""
+    """Lets the optimiser be captured: it counts and leaves out steps on the device, also those of a resumed run."""
     for group in optimizer.param_groups:
-        group["capturable"] = True
+        group.update(capturable=True, fused=True, foreach=False)
         for parameter in group["params"]:
             state = optimizer.state.get(parameter, {})
             if "step" in state:

@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
@@ -358,7 +357,9 @@ class DETRGrounder(BaseModel):
         moments = inputs["moments"]
         assignment, matched = self.matcher(logits, spans, moments, inputs["moments_mask"])
         matched_spans = spans.float().gather(1, assignment[..., None].expand(-1, -1, 2))
-        foreground = (F.one_hot(assignment, logits.shape[1]).bool() & matched[..., None]).any(dim=1)
+        # `one_hot` looks at the numbers of CPU tensors.
+        spans_in_order = torch.arange(logits.shape[1], device=logits.device)
+        foreground = ((assignment[..., None] == spans_in_order) & matched[..., None]).any(dim=1)
         return {
             "span": self.span_loss(matched_spans, moments, matched),
             "giou": self.giou_loss(matched_spans, moments, matched),

@@ -34,6 +34,10 @@ def operator_is_loaded() -> bool:
         return _try_to_load()
 
 
+# `torch.compile` asks when it traces. This is what `torch.compiler.assume_constant_result` does, which imports Triton.
+operator_is_loaded._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 @functools.cache
 def _try_to_load() -> bool:
     if os.environ.get(SWITCH) == "0":

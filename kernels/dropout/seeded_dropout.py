@@ -39,7 +39,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     check_probability("p", p)
     if training and p > 0 and not x.is_floating_point() and not x.is_complex():
         raise ValueError(f"x must be a floating-point tensor, got {x.dtype}")
-    if not training or not 0 < p < 1 or not _suits(x) or not _operator_is_loaded():
+    if not training or not 0 < p < 1 or not _suits(x) or not operator_is_loaded():
         return F.dropout(x, p, training)
     if torch.compiler.is_compiling():
         # `random_` is not compiled.
@@ -47,10 +47,6 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     else:
         seed = torch.empty((), dtype=torch.int64).random_()
     return torch.ops.mesm_plugin.dropout(x, seed, p)
-
-
-# Asked when a graph is traced, not by the graph.
-_operator_is_loaded = torch.compiler.assume_constant_result(operator_is_loaded)
 
 
 def _suits(x: Tensor) -> bool:

@@ -22,13 +22,15 @@ class StepResult:
         losses: () each, as `BaseModel.parse_losses` names them.
         norm: () norm of the gradients before clipping.
         finite: () bool, whether loss and gradients were finite; if not, the step was left out.
-        gradients: Of the parameters that have one, clipped.
+        parameters: Those that have gradients.
+        sound: (parameters,) bool, whether the gradient of each was finite.
     """
 
     losses: dict[str, Tensor]
     norm: Tensor
     finite: Tensor
-    gradients: dict[nn.Parameter, Tensor]
+    parameters: list[nn.Parameter]
+    sound: Tensor
 
 
 @dataclass
@@ -68,6 +70,7 @@ class GraphedStep:
         self._warmup = warmup
         self._steps: OrderedDict[Key, CapturedStep] = OrderedDict()
         self._seen: Counter[Key] = Counter()
+        self._buffers: dict[tuple[str, tuple[int, ...], torch.dtype], Tensor] = {}
         self._rates: list[Tensor] = []
         self._stream = torch.cuda.Stream()
         self._pool = torch.cuda.graph_pool_handle()
@@ -88,7 +91,7 @@ class GraphedStep:
             result = self._replay(self._steps[key], inputs, optim_wrapper)
         tell(optim_wrapper, result)
         # The next replay writes to the same memory.
-        return {name: x.detach().clone() for name, x in result.losses.items()}
+        return {name: x.clone() for name, x in result.losses.items()}
 
     def _run_aside(self, inputs: Mapping[str, Tensor], optim_wrapper: OptimWrapper) -> StepResult:
         self._stream.wait_stream(torch.cuda.current_stream())
@@ -106,7 +109,10 @@ class GraphedStep:
         return step.result
 
     def _capture(self, inputs: Mapping[str, Tensor], optim_wrapper: OptimWrapper) -> CapturedStep:
-        static = {name: x.clone() for name, x in inputs.items()}
+        static = {}
+        for name, x in inputs.items():
+            # Graphs of as many clips read the features from the same memory, whatever the number of queries.
+            static[name] = self._buffers.setdefault((name, tuple(x.shape), x.dtype), torch.empty_like(x)).copy_(x)
         optimizer = optim_wrapper.optimizer
         if not self._rates:
             self._rates = [torch.zeros((), device=inputs["video"].device) for _ in optimizer.param_groups]
@@ -134,27 +140,32 @@ def step_on_device(model: BaseModel, inputs: Mapping[str, Tensor], optim_wrapper
     loss, named = model.parse_losses(losses)
     loss.backward()
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    sound = torch.stack(torch._foreach_norm(gradients, torch.inf)).isfinite()
     clip, options = optim_wrapper.clip_func, optim_wrapper.clip_grad_kwargs
     if options and clip is nn.utils.clip_grad_norm_:
         norm = clip(parameters, **options)
     else:
-        norm = nn.utils.get_total_norm([p.grad for p in parameters])
+        norm = nn.utils.get_total_norm(gradients)
         if options:
             clip(parameters, **options)
     finite = norm.isfinite() & loss.isfinite()
     optimizer.found_inf = (~finite).float()
     optimizer.step()
-    return StepResult(dict(named), norm, finite.detach(), {p: p.grad for p in parameters})
+    # Gradients are not kept, so that graphs can share their memory.
+    return StepResult({name: x.detach() for name, x in named.items()}, norm, finite.detach(), parameters, sound)
 
 
 def tell(optim_wrapper: OptimWrapper, result: StepResult) -> None:
     """Leaves with the wrapper what `GuardedOptimWrapper` leaves there after a step; this waits for the device."""
     finite = bool(result.finite)
     optim_wrapper.finite = finite
-    broken = () if finite else result.gradients.items()
-    optim_wrapper.broken = {id(p) for p, gradient in broken if not gradient.isfinite().all()}
+    optim_wrapper.broken = set()
     if finite:
         optim_wrapper.message_hub.update_scalar("train/grad_norm", float(result.norm))
+    else:
+        sound = result.sound.tolist()
+        optim_wrapper.broken = {id(p) for p, is_sound in zip(result.parameters, sound, strict=True) if not is_sound}
 
 
 def shape_key(inputs: Mapping[str, Tensor]) -> Key:

@@ -2,12 +2,15 @@
 """A model's function of a batch, compiled as one graph."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 import torch._dynamo
 from torch import Tensor
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+
+from mesm_plugin.engine.inductor_sums import one_form_of_sums
 
 
 class SingleGraph:
@@ -27,6 +30,7 @@ class SingleGraph:
     def __init__(self, function: Callable[[Mapping[str, Tensor]], Any], name: str, graphs: int, backend: str) -> None:
         self.name = name
         self.graphs = graphs
+        self.backend = backend
         self._compiled = torch.compile(function, fullgraph=True, backend=backend)
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> Any:
@@ -41,10 +45,13 @@ class SingleGraph:
                 if x.shape[dim] > 1:
                     torch._dynamo.mark_dynamic(x, dim)
         try:
-            with torch._dynamo.config.patch(recompile_limit=self.graphs, automatic_dynamic_shapes=False):
+            with (
+                torch._dynamo.config.patch(recompile_limit=self.graphs, automatic_dynamic_shapes=False),
+                one_form_of_sums() if self.backend == "inductor" else nullcontext(),
+            ):
                 return self._compiled(inputs)
         except (TorchDynamoException, FailOnRecompileLimitHit) as error:
-            lengths = {name: tuple(inputs[name].shape) for name in ("video", "words", "pair_video")}
+            lengths = {name: tuple(x.shape) for name, x in inputs.items() if name in ("video", "words", "pair_video")}
             raise RuntimeError(
                 f"{self.name} cannot be compiled as one graph for inputs of shapes {lengths}; leave CompileHook out of "
                 f"this model's config. PyTorch says: {error}"

@@ -51,7 +51,9 @@ def test_replayed_steps_are_those_of_a_usual_run(model, make_batch, monkeypatch)
         losses = step(batch, replayed_by)
         expected = usual.train_step(batch, usual_by)
         assert replayed_by.finite == usual_by.finite == (number != 4)
-        assert len(replayed_by.broken) == len(usual_by.broken)
+        # The usual step looks at the gradients when clipping has spread what is wrong to all of them.
+        assert replayed_by.broken <= {id(p) for p in model.parameters()}
+        assert bool(replayed_by.broken) == bool(usual_by.broken)
         torch.testing.assert_close(losses, dict(expected), equal_nan=True)
         assert len(graphs) == max(0, min(2, number - 1))
     # Adam makes much of the rounding of gradients that would be zero.

@@ -22,8 +22,7 @@ class CompileHook(Hook):
 
     Batches are padded to a few lengths chosen from the data set's (`BucketedCollate`), so that there are as many graphs
     as buckets, whatever the number of queries in a batch; each is compiled when a batch of its bucket first comes up.
-    Inductor's code for CPUs sums long rows otherwise than short ones, and adds a graph where the number of queries
-    decides on that. `--cfg-options default_hooks.compile.type=CompileHook` switches it on.
+    `--cfg-options default_hooks.compile.type=CompileHook` switches it on.
 
     Args:
         clip_buckets: Most different numbers of clips.

@@ -111,6 +111,7 @@ HOOKS.defer("AtomicCheckpointHook", "mesm_plugin.engine.hooks.atomic_checkpoint_
 HOOKS.defer("CheckpointGuardHook", "mesm_plugin.engine.hooks.checkpoint_guard_hook")
 HOOKS.defer("CompileHook", "mesm_plugin.engine.hooks.compile_hook")
 HOOKS.defer("CudaGraphHook", "mesm_plugin.engine.hooks.cuda_graph_hook")
+HOOKS.defer("DeferredRuntimeInfoHook", "mesm_plugin.engine.hooks.deferred_runtime_info_hook")
 HOOKS.defer("InterruptionHook", "mesm_plugin.engine.hooks.interruption_hook")
 HOOKS.defer("NonFiniteHook", "mesm_plugin.engine.hooks.non_finite_hook")
 HOOKS.defer("PredictionPlotHook", "mesm_plugin.engine.hooks.prediction_plot_hook")

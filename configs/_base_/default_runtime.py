@@ -1,6 +1,7 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 default_scope = "mesm_plugin"
 default_hooks = dict(
+    runtime_info=dict(type="DeferredRuntimeInfoHook"),
     logger=dict(type="LoggerHook", interval=20),
     # The best checkpoint is chosen by mAP, as in the released code.
     checkpoint=dict(type="AtomicCheckpointHook", interval=1, max_keep_ckpts=1, save_best="mAP", rule="greater"),

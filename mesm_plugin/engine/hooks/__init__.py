@@ -5,6 +5,7 @@ from mesm_plugin.engine.hooks.atomic_checkpoint_hook import AtomicCheckpointHook
 from mesm_plugin.engine.hooks.checkpoint_guard_hook import CheckpointGuardHook
 from mesm_plugin.engine.hooks.compile_hook import CompileHook
 from mesm_plugin.engine.hooks.cuda_graph_hook import CudaGraphHook
+from mesm_plugin.engine.hooks.deferred_runtime_info_hook import DeferredRuntimeInfoHook
 from mesm_plugin.engine.hooks.interruption_hook import InterruptionHook
 from mesm_plugin.engine.hooks.non_finite_hook import NonFiniteError, NonFiniteHook
 from mesm_plugin.engine.hooks.prediction_plot_hook import PredictionPlotHook
@@ -17,6 +18,7 @@ __all__ = [
     "CheckpointGuardHook",
     "CompileHook",
     "CudaGraphHook",
+    "DeferredRuntimeInfoHook",
     "InterruptionHook",
     "NonFiniteError",
     "NonFiniteHook",

@@ -371,7 +371,10 @@ class DETRGrounder(BaseModel):
         self, inputs: Mapping[str, Tensor], data_samples: list[GroundingDataSample]
     ) -> list[GroundingDataSample]:
         """Predicts moments and clip scores, and fills them into the data samples."""
-        moments, saliency = (scores.cpu().numpy() for scores in self.score_moments(inputs))
+        scores = self.score_moments(inputs)
+        # One copy, so that the host waits once.
+        flat = torch.cat([x.flatten() for x in scores]).cpu().split([x.numel() for x in scores])
+        moments, saliency = (x.reshape(of.shape).numpy() for x, of in zip(flat, scores, strict=True))
         begin = 0
         for sample in data_samples:
             rows = range(begin, begin + len(sample.qids))

@@ -18,8 +18,8 @@ LONGEST_WAIT = 20
 class DeferredRuntimeInfoHook(RuntimeInfoHook):
     """MMEngine's hook, which does not wait for a device in each step.
 
-    Losses and the norm of the gradients stay on the device until the logger logs, an epoch ends or a checkpoint is saved, and
-    are then read together. The numbers that are logged are the same. Those of a CPU are read in each step.
+    Losses and the norm of the gradients stay on the device until the logger logs, an epoch ends or a checkpoint is
+    saved, and are then read together. The numbers that are logged are the same. Those of a CPU are read in each step.
     """
 
     def __init__(self) -> None:

@@ -36,7 +36,7 @@ setup(
     package_dir={f"mesm_plugin.{folder}": folder for folder in MAPPED},
     packages=find_packages(include=["mesm_plugin", "mesm_plugin.*"])
     + [package for folder in MAPPED for package in packages_of(folder)],
-    package_data={"mesm_plugin": ["py.typed"], "mesm_plugin.kernels.dropout": ["*.cpp"]},
+    package_data={"mesm_plugin": ["py.typed"], "mesm_plugin.kernels.cpu": ["*.cpp", "*.h"]},
     install_requires=[
         "torch>=2.6",
         "mmengine>=0.10.4",

@@ -1,5 +1,5 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
-"""Builds and loads the C++ operator `mesm_plugin::dropout` where it is first needed."""
+"""Builds and loads the C++ operators for CPU tensors where they are first needed."""
 
 import functools
 import hashlib
@@ -17,25 +17,26 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SWITCH = "MESM_CPP_DROPOUT"
-_SOURCE = Path(__file__).with_name("dropout.cpp")
-_NAME = "mesm_plugin_dropout"
+SWITCH = "MESM_CPP_OPERATORS"
+_SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
+_HEADERS = sorted(Path(__file__).parent.glob("*.h"))
+_NAME = "mesm_plugin_cpu"
 _LOCK = threading.Lock()
 
 
-def operator_is_loaded() -> bool:
-    """Whether `torch.ops.mesm_plugin.dropout` can be called.
+def operators_are_loaded() -> bool:
+    """Whether the operators of this folder, `torch.ops.mesm_plugin.dropout` and others, can be called.
 
-    The first call of a process loads the operator from PyTorch's folder of extensions (`TORCH_EXTENSIONS_DIR`, by
-    default `~/.cache/torch_extensions`), and builds it first if it is not there. Where that fails a warning says why,
-    once. `MESM_CPP_DROPOUT=0` in the environment switches the operator off.
+    The first call of a process loads them from PyTorch's folder of extensions (`TORCH_EXTENSIONS_DIR`, by
+    default `~/.cache/torch_extensions`), and builds them first if they are not there. Where that fails a warning says
+    why, once. `MESM_CPP_OPERATORS=0` in the environment switches the operators off.
     """
     with _LOCK:
         return _try_to_load()
 
 
 # `torch.compile` asks when it traces. This is what `torch.compiler.assume_constant_result` does, which imports Triton.
-operator_is_loaded._dynamo_marked_constant = True  # type: ignore[attr-defined]
+operators_are_loaded._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @functools.cache
@@ -46,8 +47,8 @@ def _try_to_load() -> bool:
         _load()
     except (ImportError, OSError, RuntimeError) as error:
         warnings.warn(
-            f"mesm_plugin's C++ dropout is not available, so dropout on the CPU is PyTorch's. "
-            f"{error}\n{SWITCH}=0 in the environment switches the C++ dropout off, and this warning too.",
+            f"mesm_plugin's C++ operators are not available, so PyTorch's do their work on the CPU, more slowly. "
+            f"{error}\n{SWITCH}=0 in the environment switches the C++ operators off, and this warning too.",
             stacklevel=4,
         )
         return False
@@ -65,7 +66,7 @@ def _flags() -> list[str]:
         flags.append("-fopenmp")
     # AVX-512 gains nothing: a first version took 0.75 ns an element with it and 0.72 ns with AVX2.
     if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
-        flags.append("-mavx2")
+        flags += ["-mavx2", "-mfma"]
     return flags
 
 
@@ -76,7 +77,8 @@ def _load() -> None:
     flags = _flags()
     # The folder may be shared between machines and environments.
     machine = [torch.__version__, sys.platform, platform.machine(), *flags]
-    version = hashlib.sha256(_SOURCE.read_bytes() + " ".join(machine).encode()).hexdigest()[:16]
+    code = b"".join(file.read_bytes() for file in (*_SOURCES, *_HEADERS))
+    version = hashlib.sha256(code + " ".join(machine).encode()).hexdigest()[:16]
     root = os.environ.get("TORCH_EXTENSIONS_DIR") or cpp_extension.get_default_build_root()
     library = Path(root, _NAME, version, f"{_NAME}.so")
     if library.is_file():
@@ -100,6 +102,6 @@ def _build(folder: str, flags: list[str]) -> None:
     # pip puts ninja beside this Python, which is not on PATH where the environment is not activated.
     os.environ["PATH"] = path + os.pathsep + sysconfig.get_path("scripts")
     try:
-        cpp_extension.load(_NAME, [str(_SOURCE)], extra_cflags=flags, build_directory=folder, is_python_module=False)
+        cpp_extension.load(_NAME, list(map(str, _SOURCES)), extra_cflags=flags, build_directory=folder, is_python_module=False)
     finally:
         os.environ["PATH"] = path

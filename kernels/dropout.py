@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mesm_plugin.kernels.arguments import check_probability, check_tensors
-from mesm_plugin.kernels.dropout.build import operator_is_loaded
+from mesm_plugin.kernels.cpu import operators_are_loaded
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 # Below, PyTorch's takes no longer.
@@ -20,7 +20,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     default generator, and the mask from the seed by Philox4x32-10, in C++, once in the forward and once in the backward
     pass, the same for any number of threads. p is rounded to a multiple of 2 ** -32. PyTorch's dropout is used for
     tensors of fewer than 1024 elements and of other dtypes than float32, bfloat16 and float64, under `torch.export` and
-    `torch.func`, and where the C++ part cannot be built (see `operator_is_loaded`). Under `torch.compile` small tensors
+    `torch.func`, and where the C++ part cannot be built (see `operators_are_loaded`). Under `torch.compile` small tensors
     are no exception.
 
     Args:
@@ -39,7 +39,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     check_probability("p", p)
     if training and p > 0 and not x.is_floating_point() and not x.is_complex():
         raise ValueError(f"x must be a floating-point tensor, got {x.dtype}")
-    if not training or not 0 < p < 1 or not _suits(x) or not operator_is_loaded():
+    if not training or not 0 < p < 1 or not _suits(x) or not operators_are_loaded():
         return F.dropout(x, p, training)
     if torch.compiler.is_compiling():
         # `random_` is not compiled.

@@ -1,5 +1,5 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
-"""The two hot operations of MESM and a dropout for CPUs; needs torch, and Triton where its kernels run."""
+"""The hot operations of MESM; needs torch, and Triton where its kernels run."""
 
 from mesm_plugin.kernels.backend import Backend
 from mesm_plugin.kernels.contrastive_loss import iou_positive_contrastive_loss
@@ -9,7 +9,9 @@ from mesm_plugin.kernels.cross_attention import (
     bidirectional_cross_attention,
     packed_bidirectional_cross_attention,
 )
+from mesm_plugin.kernels.cross_attention.masked_attention import masked_attention
 from mesm_plugin.kernels.dropout import Dropout
+from mesm_plugin.kernels.feed_forward import feed_forward
 
 __all__ = [
     "Backend",
@@ -17,6 +19,8 @@ __all__ = [
     "ProblemTable",
     "SharedCrossAttention",
     "bidirectional_cross_attention",
+    "feed_forward",
     "iou_positive_contrastive_loss",
+    "masked_attention",
     "packed_bidirectional_cross_attention",
 ]

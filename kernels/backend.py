@@ -35,6 +35,21 @@ def check_backend(backend: str) -> None:
         raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
 
 
+def asked_for(backend: Backend) -> Backend:
+    """The backend that the environment variable MESM_KERNEL_BACKEND names, or else `backend`.
+
+    Raises:
+        ValueError: Either has an unknown value.
+    """
+    check_backend(backend)
+    forced = os.environ.get(ENVIRONMENT_VARIABLE)
+    if not forced:
+        return backend
+    if forced not in BACKENDS:
+        raise ValueError(f"the environment variable {ENVIRONMENT_VARIABLE} must be one of {BACKENDS}, got {forced!r}")
+    return forced  # type: ignore[return-value]
+
+
 def use_triton(backend: Backend, tensor: Tensor, unsupported: str | None) -> bool:
     """Decides between the Triton kernels and the reference.
 
@@ -48,14 +63,7 @@ def use_triton(backend: Backend, tensor: Tensor, unsupported: str | None) -> boo
         ValueError: `backend` or the environment variable has an unknown value, or the kernels are insisted on and the
             inputs are unsupported.
     """
-    check_backend(backend)
-    forced = os.environ.get(ENVIRONMENT_VARIABLE)
-    if forced:
-        if forced not in BACKENDS:
-            raise ValueError(
-                f"the environment variable {ENVIRONMENT_VARIABLE} must be one of {BACKENDS}, got {forced!r}"
-            )
-        backend = forced  # type: ignore[assignment]
+    backend = asked_for(backend)
     if backend == "reference":
         return False
     if backend == "auto":

@@ -2,7 +2,6 @@
 """The feed-forward network of a transformer layer."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mesm_plugin.kernels.cpu.suitable import suitable

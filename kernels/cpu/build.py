@@ -102,6 +102,8 @@ def _build(folder: str, flags: list[str]) -> None:
     # pip puts ninja beside this Python, which is not on PATH where the environment is not activated.
     os.environ["PATH"] = path + os.pathsep + sysconfig.get_path("scripts")
     try:
-        cpp_extension.load(_NAME, list(map(str, _SOURCES)), extra_cflags=flags, build_directory=folder, is_python_module=False)
+        cpp_extension.load(
+            _NAME, list(map(str, _SOURCES)), extra_cflags=flags, build_directory=folder, is_python_module=False
+        )
     finally:
         os.environ["PATH"] = path

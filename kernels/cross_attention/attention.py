@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from mesm_plugin.kernels.arguments import autocasting, check_number, check_tensors, integer
-from mesm_plugin.kernels.backend import Backend, use_triton
+from mesm_plugin.kernels.backend import Backend, asked_for, use_triton
+from mesm_plugin.kernels.cpu.suitable import suitable
 from mesm_plugin.kernels.cross_attention import operator, reference
+from mesm_plugin.kernels.cross_attention.masked_attention import masked_attention
 from mesm_plugin.kernels.cross_attention.problem_table import ProblemTable
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -58,7 +60,7 @@ def cross_attention(
             f"{tuple(query.shape)} and key of shape {tuple(key.shape)}; use backend='reference'"
         )
     if not use_triton(backend, query, unsupported):
-        return reference.attend(query, key, value, mask, scale, dropout_p, seed)
+        return _attend_without_triton(backend, query, key, value, mask, scale, dropout_p, seed)
     nothing = [x.detach()[:0, :0] for x in inputs]
     lengths = [query.shape[1], key.shape[1]]
     seed = _drawn(seed, query, dropout_p)
@@ -127,9 +129,10 @@ def bidirectional_cross_attention(
         or _too_long("q_words", q_words, q_words.shape[1])
     )
     if not use_triton(backend, q_clips, unsupported):
+        options = (scale, dropout_p, seed)
         return (
-            reference.attend(q_clips, k_words, v_words, words_mask, scale, dropout_p, seed),
-            reference.attend(q_words, k_clips, v_clips, clips_mask, scale, dropout_p, seed, q_clips.shape[0]),
+            _attend_without_triton(backend, q_clips, k_words, v_words, words_mask, *options),
+            _attend_without_triton(backend, q_words, k_clips, v_clips, clips_mask, *options, q_clips.shape[0]),
         )
     lengths = [q_clips.shape[1], k_words.shape[1], q_words.shape[1], k_clips.shape[1]]
     return operator.attend(inputs, [], lengths, _drawn(seed, q_clips, dropout_p), dropout_p, scale)[:2]
@@ -206,6 +209,23 @@ def packed_bidirectional_cross_attention(
     tables = [table.table.to(q_clips.device) for table in (clip_problems, word_problems)]
     lengths = [n for table in (clip_problems, word_problems) for n in (table.max_queries, table.max_keys)]
     return operator.attend(inputs, tables, lengths, _drawn(seed, q_clips, dropout_p), dropout_p, scale)[:2]
+
+
+def _attend_without_triton(
+    backend: Backend,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor,
+    scale: float,
+    dropout_p: float,
+    seed: Tensor | None,
+    first_problem: int = 0,
+) -> Tensor:
+    """By the C++ operator for CPUs, unless the reference is asked for or dropout is to follow a given seed."""
+    if asked_for(backend) == "auto" and (seed is None or dropout_p == 0) and suitable(query, key, value):
+        return masked_attention(query, key, value, mask, dropout_p, scale=scale)
+    return reference.attend(query, key, value, mask, scale, dropout_p, seed, first_problem)
 
 
 def _autocast(named: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ def operator() -> Callable[..., torch.Tensor]:
     """The compiled operator: (x, seed, p)."""
     if shutil.which(cpp_extension.get_cxx_compiler()) is None:
         pytest.skip("there is no C++ compiler, so the C++ dropout cannot be built; install g++")
-    assert build.operator_is_loaded()
+    assert build.operators_are_loaded()
     return torch.ops.mesm_plugin.dropout.default
 
 
@@ -44,7 +44,7 @@ def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
         request.getfixturevalue("operator")
     else:
         forget_loading(monkeypatch)
-        monkeypatch.setenv("MESM_CPP_DROPOUT", "0")
+        monkeypatch.setenv("MESM_CPP_OPERATORS", "0")
     return request.param
 
 
@@ -342,17 +342,17 @@ def test_what_is_missing_is_said_once(monkeypatch: pytest.MonkeyPatch, tmp_path:
         outs = [dropout(x), dropout(x)]
     assert len(caught) == 1
     assert caught[0].filename == __file__
-    assert "MESM_CPP_DROPOUT=0" in str(caught[0].message)
+    assert "MESM_CPP_OPERATORS=0" in str(caught[0].message)
     torch.manual_seed(0)
     assert all(out.equal(F.dropout(x)) for out in outs)
 
 
 def test_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     forget_loading(monkeypatch)
-    monkeypatch.setenv("MESM_CPP_DROPOUT", "0")
+    monkeypatch.setenv("MESM_CPP_OPERATORS", "0")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert not build.operator_is_loaded()
+        assert not build.operators_are_loaded()
 
 
 def test_build_is_published_whole_and_waits_for_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from mesm_plugin.kernels import Backend, Dropout, SharedCrossAttention
+from mesm_plugin.kernels import Backend, Dropout, SharedCrossAttention, feed_forward
 
 UpdateForm = Literal["add_mlp", "add_norm_ffn"]
 
@@ -45,8 +45,9 @@ class AddNormFFN(nn.Module):
     def forward(self, x: Tensor, attended: Tensor) -> Tensor:
         """Updates x (B, L, D) by what it attended to (B, L, D)."""
         x = x + self.dropout(attended)
-        hidden = self.dropout(self.activation(self.linear1(self.norm1(x))))
-        return self.norm2(x + self.dropout(self.linear2(hidden)))
+        dropout = self.dropout.p if self.training else 0.0
+        update = feed_forward(self.norm1(x), self.linear1, self.activation, self.linear2, dropout)
+        return self.norm2(x + self.dropout(update))
 
 
 def build_update(

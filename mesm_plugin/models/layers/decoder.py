@@ -6,9 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mesm_plugin.kernels import Dropout
+from mesm_plugin.kernels import Dropout, feed_forward, masked_attention
 from mesm_plugin.models.layers.activation import Activation, build_activation
-from mesm_plugin.models.layers.attention import attention
 from mesm_plugin.models.layers.mlp import MLP
 from mesm_plugin.models.layers.positions import anchor_position
 from mesm_plugin.registry import MODELS
@@ -74,7 +73,7 @@ class DABDecoderLayer(nn.Module):
         return x.unflatten(-1, (self.heads, -1))
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-        return attention(query, key, value, mask, self.attention_dropout if self.training else 0.0).flatten(-2)
+        return masked_attention(query, key, value, mask, self.attention_dropout if self.training else 0.0).flatten(-2)
 
     def forward(
         self,
@@ -142,8 +141,9 @@ class DABDecoderLayer(nn.Module):
 
     def feed_forward(self, state: Tensor) -> Tensor:
         """FFN over the states (Q, N, D)."""
-        hidden = self.dropout(self.activation(self.linear1(state)))
-        return self.norm3(state + self.dropout(self.linear2(hidden)))
+        dropout = self.dropout.p if self.training else 0.0
+        update = feed_forward(state, self.linear1, self.activation, self.linear2, dropout)
+        return self.norm3(state + self.dropout(update))
 
 
 @MODELS.register_module()

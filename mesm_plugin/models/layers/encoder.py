@@ -5,9 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mesm_plugin.kernels import Dropout
+from mesm_plugin.kernels import Dropout, feed_forward, masked_attention
 from mesm_plugin.models.layers.activation import Activation, build_activation
-from mesm_plugin.models.layers.attention import attention
 from mesm_plugin.registry import MODELS
 
 
@@ -30,7 +29,7 @@ class SelfAttention(nn.Module):
         query, key = F.linear(x + position, weight[: 2 * dims], bias[: 2 * dims]).chunk(2, dim=-1)
         value = F.linear(x, weight[2 * dims :], bias[2 * dims :])
         query, key, value = (t.unflatten(-1, (self.heads, -1)) for t in (query, key, value))
-        attended = attention(query, key, value, mask, self.dropout if self.training else 0.0)
+        attended = masked_attention(query, key, value, mask, self.dropout if self.training else 0.0)
         return self.out_proj(attended.flatten(-2))
 
 
@@ -58,8 +57,8 @@ class TransformerEncoderLayer(nn.Module):
     def forward(self, x: Tensor, position: Tensor, mask: Tensor) -> Tensor:
         """Encodes x (P, L, D) with positions (P, L, D) under a key mask (P, L) bool, True = valid."""
         x = self.norm1(x + self.dropout(self.attention(x, position, mask)))
-        hidden = self.dropout(self.activation(self.linear1(x)))
-        return self.norm2(x + self.dropout(self.linear2(hidden)))
+        dropout = self.dropout.p if self.training else 0.0
+        return self.norm2(x + self.dropout(feed_forward(x, self.linear1, self.activation, self.linear2, dropout)))
 
 
 @MODELS.register_module()

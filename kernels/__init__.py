@@ -11,7 +11,7 @@ from mesm_plugin.kernels.cross_attention import (
 )
 from mesm_plugin.kernels.cross_attention.masked_attention import masked_attention
 from mesm_plugin.kernels.dropout import Dropout
-from mesm_plugin.kernels.feed_forward import feed_forward
+from mesm_plugin.kernels.feed_forward_network import feed_forward
 
 __all__ = [
     "Backend",

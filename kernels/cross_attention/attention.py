@@ -10,7 +10,7 @@ from mesm_plugin.kernels.arguments import autocasting, check_number, check_tenso
 from mesm_plugin.kernels.backend import Backend, asked_for, use_triton
 from mesm_plugin.kernels.cpu.suitable import suitable
 from mesm_plugin.kernels.cross_attention import operator, reference
-from mesm_plugin.kernels.cross_attention.masked_attention import masked_attention
+from mesm_plugin.kernels.cross_attention.masked_attention import attend_in_cpp
 from mesm_plugin.kernels.cross_attention.problem_table import ProblemTable
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -224,7 +224,7 @@ def _attend_without_triton(
 ) -> Tensor:
     """By the C++ operator for CPUs, unless the reference is asked for or dropout is to follow a given seed."""
     if asked_for(backend) == "auto" and (seed is None or dropout_p == 0) and suitable(query, key, value):
-        return masked_attention(query, key, value, mask, dropout_p, scale=scale)
+        return attend_in_cpp(query, key, value, mask, scale, dropout_p)
     return reference.attend(query, key, value, mask, scale, dropout_p, seed, first_problem)
 
 

@@ -16,12 +16,11 @@ def masked_attention(
     mask: Tensor,
     dropout_p: float = 0.0,
     query_mask: Tensor | None = None,
-    scale: float | None = None,
 ) -> Tensor:
     """Multi-head attention to masked keys, by the fastest implementation that the device has.
 
-    On a CPU a C++ operator does it, where it takes the tensors (float32 or float64): it keeps no weights for the
-    backward pass, and leaves out what lies behind the last valid key and query of an item.
+    In training with dropout on a CPU, a C++ operator does it (float32 and float64): it keeps no weights for the
+    backward pass, and leaves out what lies behind the last valid key and query of an item. The rest is PyTorch's.
 
     Args:
         query: (B, Lq, H, d).
@@ -30,20 +29,31 @@ def masked_attention(
         mask: (B, Lk) bool, True = valid key.
         dropout_p: Share of the attention weights that is dropped, in [0, 1).
         query_mask: (B, Lq) bool, True = valid, or None = all. What comes out of the other queries is not to be used: it
-            is finite, and no gradient goes through those behind the last valid one.
-        scale: Factor of the dot products, d ** -0.5 by default.
+            is finite, and no gradient need go through them.
 
     Returns:
-        (B, Lq, H, dv). Items without a valid key give zeros with the C++ operator and in training on a CPU.
+        (B, Lq, H, dv).
     """
-    if scale is None:
-        scale = query.shape[-1] ** -0.5
-    if suitable(query, key, value):
-        seed = torch.ops.mesm_plugin.draw_seed() if dropout_p > 0 else 0
-        return torch.ops.mesm_plugin.attention(query, key, value, mask, query_mask, seed, dropout_p, scale)[0]
     if dropout_p > 0 and not query.is_cuda:
         # PyTorch has no fused kernel for this on a CPU, and its fallback copies the weights more often.
+        scale = query.shape[-1] ** -0.5
+        if suitable(query, key, value):
+            return attend_in_cpp(query, key, value, mask, scale, dropout_p, query_mask)
         return attend(query, key, value, mask, scale, dropout_p)
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
-    attended = F.scaled_dot_product_attention(query, key, value, mask[:, None, None, :], dropout_p, scale=scale)
+    attended = F.scaled_dot_product_attention(query, key, value, mask[:, None, None, :], dropout_p)
     return attended.transpose(1, 2)
+
+
+def attend_in_cpp(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor,
+    scale: float,
+    dropout_p: float = 0.0,
+    query_mask: Tensor | None = None,
+) -> Tensor:
+    """`reference.attend` by the C++ operator, for `suitable` tensors; for `query_mask` see `masked_attention`."""
+    seed = torch.ops.mesm_plugin.draw_seed() if dropout_p > 0 else 0
+    return torch.ops.mesm_plugin.attention(query, key, value, mask, query_mask, seed, dropout_p, scale)[0]

@@ -17,7 +17,8 @@ from torch import nn
 from torch.utils import cpp_extension
 from torch.utils.checkpoint import checkpoint
 
-from mesm_plugin.kernels.dropout import Dropout, build, dropout
+from mesm_plugin.kernels.cpu import build
+from mesm_plugin.kernels.dropout import Dropout, dropout
 
 WORD = 2**32
 ELEMENTS = 2**20
@@ -32,7 +33,7 @@ def forget_loading(monkeypatch: pytest.MonkeyPatch) -> None:
 def operator() -> Callable[..., torch.Tensor]:
     """The compiled operator: (x, seed, p)."""
     if shutil.which(cpp_extension.get_cxx_compiler()) is None:
-        pytest.skip("there is no C++ compiler, so the C++ dropout cannot be built; install g++")
+        pytest.skip("there is no C++ compiler, so the C++ operators cannot be built; install g++")
     assert build.operators_are_loaded()
     return torch.ops.mesm_plugin.dropout.default
 
@@ -371,7 +372,7 @@ def test_build_is_published_whole_and_waits_for_nobody(monkeypatch: pytest.Monke
     monkeypatch.setenv("CXX", sys.executable)
     for _ in range(2):
         build._load()
-    library = folders[0].parent / "mesm_plugin_dropout.so"
+    library = folders[0].parent / "mesm_plugin_cpu.so"
     assert library.read_text(encoding="utf-8") == "built"
     assert loaded == [library]
     assert len(folders) == 1

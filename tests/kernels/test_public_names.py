@@ -7,7 +7,7 @@ import pytest
 
 import mesm_plugin.kernels
 
-PACKAGES = ["", ".contrastive_loss", ".cross_attention", ".dropout"]
+PACKAGES = ["", ".contrastive_loss", ".cross_attention", ".cpu", ".dropout"]
 
 
 @pytest.mark.parametrize("name", PACKAGES)

@@ -72,7 +72,7 @@ class CGDETRAligner(BaseAligner):
             raise ValueError(f"num_chosen_prompts={num_chosen_prompts} is more than num_prompts={num_prompts}")
 
         def encoder(heads: int, num_layers: int) -> DETREncoder:
-            return DETREncoder(dims, heads, ffn_dims, num_layers, dropout, activation="prelu")
+            return DETREncoder(dims, heads, ffn_dims, num_layers, dropout, activation="prelu", skips_padding=False)
 
         def build_loss(config: Mapping[str, Any], default_type: str) -> nn.Module:
             return MODELS.build(dict(config), default_args={"type": default_type})

@@ -157,10 +157,13 @@ class FrameWordEnhancer(nn.Module):
         enhanced = clips.index_select(0, pair_video)
         position = clips_position.index_select(0, pair_video) if self.use_position else None
         clips_key = clips + clips_position if self.use_position else clips
+        rows_mask = clips_mask.index_select(0, pair_video)
 
         if "masked_words" not in batch:
             for layer in self.layers:
-                enhanced = layer(enhanced, words_key, words_value, pair_words_mask, words_key_index, position)
+                enhanced = layer(
+                    enhanced, words_key, words_value, pair_words_mask, words_key_index, position, rows_mask
+                )
             return enhanced, None
 
         restored = self.mask_words(words, batch, project_words)
@@ -179,5 +182,6 @@ class FrameWordEnhancer(nn.Module):
                 clips,
                 restore_mask,
                 query_video,
+                rows_mask,
             )
         return enhanced, self.word_head(restored)

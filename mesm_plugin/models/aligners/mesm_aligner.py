@@ -124,8 +124,9 @@ class MESMAligner(BaseAligner):
         key = expanded if expanded_position is None else expanded + expanded_position
         mask = expanded_mask.index_select(0, pair_query)
         clips_position = clips_position.index_select(0, pair_video)
+        rows_mask = clips_mask.index_select(0, pair_video)
         for layer in self.layers:
-            enhanced = layer(enhanced, key, expanded, mask, pair_query, clips_position)
+            enhanced = layer(enhanced, key, expanded, mask, pair_query, clips_position, rows_mask)
         return AlignerOutput(enhanced, expanded, expanded_mask, extra)
 
     def loss(self, output: AlignerOutput, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

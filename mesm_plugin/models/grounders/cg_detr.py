@@ -19,6 +19,6 @@ class CGDETR(DETRGrounder):
         {
             **QDDETR.default_parts,
             "aligner": {"type": "CGDETRAligner"},
-            "encoder": {"type": "GlobalTokenEncoder", "token_is_key": True, "adds_token": True},
+            "encoder": {"type": "GlobalTokenEncoder", "token_is_key": True, "adds_token": True, "skips_padding": False},
         }
     )

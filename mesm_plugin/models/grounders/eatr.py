@@ -37,6 +37,7 @@ class EaTR(DETRGrounder):
     default_parts = MappingProxyType(
         {
             **MomentDETR.default_parts,
+            "encoder": {**MomentDETR.default_parts["encoder"], "skips_padding": False},
             "decoder": {"type": "EventDecoder"},
         }
     )

@@ -38,7 +38,7 @@ class TRDETR(DETRGrounder):
         {
             **DETRGrounder.default_parts,
             "aligner": {"type": "TRDETRAligner"},
-            "encoder": {"type": "DETREncoder", "activation": "prelu"},
+            "encoder": {"type": "DETREncoder", "activation": "prelu", "skips_padding": False},
             "decoder": {"type": "DABDecoder", "anchors": "normal"},
             "saliency_head": {"type": "SummedSaliencyHead"},
             "label_loss": {"type": "FocalLabelLoss"},

@@ -40,6 +40,7 @@ class UVCOM(DETRGrounder):
     default_parts = MappingProxyType(
         {
             **QDDETR.default_parts,
+            "encoder": {**QDDETR.default_parts["encoder"], "skips_padding": False},
             "aligner": {"type": "UVCOMAligner"},
             "decoder": {
                 "type": "DABDecoder",

@@ -1,7 +1,7 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """One layer of cross-attention, in the form of Eq. 1 or in that of the released code."""
 
-from typing import Literal
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
@@ -18,9 +18,12 @@ class AddMLP(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dims, ffn_dims), nn.ReLU(), Dropout(dropout), nn.Linear(ffn_dims, dims))
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Updates x (B, L, D) by what it attended to (B, L, D)."""
-        return x + self.dropout(self.mlp(attended))
+    def forward(self, x: Tensor, attended: Tensor, rows_mask: Tensor | None = None) -> Tensor:
+        """Updates x (B, L, D) by what it attended to (B, L, D); where `rows_mask` (B, L) is False, by anything."""
+        layers = cast("tuple[nn.Linear, nn.Module, Dropout, nn.Linear]", tuple(self.mlp))
+        linear1, activation, dropout, linear2 = layers
+        p = dropout.p if self.training else 0.0
+        return x + self.dropout(feed_forward(attended, linear1, activation, linear2, p, rows_mask))
 
 
 class AddNormFFN(nn.Module):
@@ -42,11 +45,11 @@ class AddNormFFN(nn.Module):
         self.norm2 = nn.LayerNorm(dims)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Updates x (B, L, D) by what it attended to (B, L, D)."""
+    def forward(self, x: Tensor, attended: Tensor, rows_mask: Tensor | None = None) -> Tensor:
+        """Updates x (B, L, D) by what it attended to (B, L, D); where `rows_mask` (B, L) is False, by anything."""
         x = x + self.dropout(attended)
         dropout = self.dropout.p if self.training else 0.0
-        update = feed_forward(self.norm1(x), self.linear1, self.activation, self.linear2, dropout)
+        update = feed_forward(self.norm1(x), self.linear1, self.activation, self.linear2, dropout, rows_mask)
         return self.norm2(x + self.dropout(update))
 
 
@@ -98,6 +101,7 @@ class CrossAttentionLayer(nn.Module):
         mask: Tensor,
         index: Tensor | None = None,
         position: Tensor | None = None,
+        rows_mask: Tensor | None = None,
     ) -> Tensor:
         """Lets x attend to keys.
 
@@ -107,12 +111,13 @@ class CrossAttentionLayer(nn.Module):
             mask: (P, Lk) bool, True = valid key.
             index: (P,) item of key and value for each item of x; None where they correspond one to one.
             position: (P, Lq, D) added to x where it queries, or None.
+            rows_mask: (P, Lq) bool, True = valid, or None = all; what comes out of other rows is not to be used.
 
         Returns:
             (P, Lq, D).
         """
         query = x if position is None else x + position
-        return self.update(x, self.attention(query, key, value, mask, index))
+        return self.update(x, self.attention(query, key, value, mask, index), rows_mask)
 
 
 def cross_attention_stack(
@@ -172,6 +177,7 @@ class TwoWayCrossAttentionLayer(CrossAttentionLayer):
         clips_value: Tensor,
         clips_mask: Tensor,
         clips_index: Tensor,
+        rows_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Lets the clips of each pair attend to words, and masked words to clips.
 
@@ -186,6 +192,8 @@ class TwoWayCrossAttentionLayer(CrossAttentionLayer):
             clips_key, clips_value: (V, Lv, D), repeated for the queries by `clips_index`.
             clips_mask: (Q, Lv) bool, True = clip that words are restored from.
             clips_index: (Q,) video of each query.
+            rows_mask: (P, Lv) bool, True = valid clip of a pair, or None = all; what comes out of other clips is not to
+                be used.
 
         Returns:
             (P, Lv, D) and (Q, Lw, D).
@@ -203,4 +211,4 @@ class TwoWayCrossAttentionLayer(CrossAttentionLayer):
             clips_index,
         )
         words_update = self.update if self.words_update is None else self.words_update
-        return self.update(clips, attended_clips), words_update(words, attended_words)
+        return self.update(clips, attended_clips, rows_mask), words_update(words, attended_words)

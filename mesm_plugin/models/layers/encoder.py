@@ -22,14 +22,17 @@ class SelfAttention(nn.Module):
         self.out_proj = nn.Linear(dims, dims)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, x: Tensor, position: Tensor, mask: Tensor) -> Tensor:
-        """Attends within x (P, L, D), plus its positions, to the keys where mask (P, L) is True."""
+    def forward(self, x: Tensor, position: Tensor, mask: Tensor, rows_mask: Tensor | None = None) -> Tensor:
+        """Attends within x (P, L, D), plus its positions, to the keys where mask (P, L) is True.
+
+        What comes out where `rows_mask` (P, L) is False is not to be used.
+        """
         dims = x.shape[-1]
         weight, bias = self.in_proj_weight, self.in_proj_bias
         query, key = F.linear(x + position, weight[: 2 * dims], bias[: 2 * dims]).chunk(2, dim=-1)
         value = F.linear(x, weight[2 * dims :], bias[2 * dims :])
         query, key, value = (t.unflatten(-1, (self.heads, -1)) for t in (query, key, value))
-        attended = masked_attention(query, key, value, mask, self.dropout if self.training else 0.0)
+        attended = masked_attention(query, key, value, mask, self.dropout if self.training else 0.0, rows_mask)
         return self.out_proj(attended.flatten(-2))
 
 
@@ -54,11 +57,15 @@ class TransformerEncoderLayer(nn.Module):
         self.norm2 = nn.LayerNorm(dims)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, position: Tensor, mask: Tensor) -> Tensor:
-        """Encodes x (P, L, D) with positions (P, L, D) under a key mask (P, L) bool, True = valid."""
-        x = self.norm1(x + self.dropout(self.attention(x, position, mask)))
+    def forward(self, x: Tensor, position: Tensor, mask: Tensor, rows_mask: Tensor | None = None) -> Tensor:
+        """Encodes x (P, L, D) with positions (P, L, D) under a key mask (P, L) bool, True = valid.
+
+        What comes out where `rows_mask` (P, L) is False is not to be used.
+        """
+        x = self.norm1(x + self.dropout(self.attention(x, position, mask, rows_mask)))
         dropout = self.dropout.p if self.training else 0.0
-        return self.norm2(x + self.dropout(feed_forward(x, self.linear1, self.activation, self.linear2, dropout)))
+        update = feed_forward(x, self.linear1, self.activation, self.linear2, dropout, rows_mask)
+        return self.norm2(x + self.dropout(update))
 
 
 @MODELS.register_module()
@@ -74,6 +81,7 @@ class DETREncoder(nn.Module):
         num_layers: Encoder layers.
         dropout: Dropout of attention weights, in the FFN and before the residuals.
         activation: Activation inside the FFN: "relu" (Moment-DETR) or "prelu" (QD-DETR, MESM).
+        skips_padding: Whether work on padded clips may be left out; not for grounders that read encoded padding.
     """
 
     def __init__(
@@ -84,8 +92,10 @@ class DETREncoder(nn.Module):
         num_layers: int = 2,
         dropout: float = 0.1,
         activation: Activation = "relu",
+        skips_padding: bool = True,
     ) -> None:
         super().__init__()
+        self.skips_padding = skips_padding
         self.layers = nn.ModuleList(
             TransformerEncoderLayer(dims, heads, ffn_dims, dropout, activation) for _ in range(num_layers)
         )
@@ -109,16 +119,19 @@ class DETREncoder(nn.Module):
         """
         if token is not None:
             return self._encode_with_token(x, position, mask, token, torch.zeros_like(token), token_is_key=True)
+        return self._encode(x, position, mask, mask), None
+
+    def _encode(self, x: Tensor, position: Tensor, mask: Tensor, rows_mask: Tensor) -> Tensor:
         for layer in self.layers:
-            x = layer(x, position, mask)
-        return x, None
+            x = layer(x, position, mask, rows_mask if self.skips_padding else None)
+        return x
 
     def _encode_with_token(
         self, x: Tensor, position: Tensor, mask: Tensor, token: Tensor, token_position: Tensor, token_is_key: bool
     ) -> tuple[Tensor, Tensor]:
         x = torch.cat((token[:, None], x), dim=1)
         position = torch.cat((token_position[:, None], position), dim=1)
-        x, _ = DETREncoder.forward(self, x, position, F.pad(mask, (1, 0), value=token_is_key))
+        x = self._encode(x, position, F.pad(mask, (1, 0), value=token_is_key), F.pad(mask, (1, 0), value=True))
         return x[:, 1:], x[:, 0]
 
 
@@ -138,6 +151,7 @@ class GlobalTokenEncoder(DETREncoder):
         token_is_key: Whether clips attend to the global token (QD-DETR) or not (released MESM).
         adds_token: Whether the encoded global token is added to the encoded clips and context (CG-DETR).
         learned_token: Whether there is a learned global token, for aligners that give none.
+        skips_padding: See `DETREncoder`.
     """
 
     def __init__(
@@ -151,8 +165,9 @@ class GlobalTokenEncoder(DETREncoder):
         token_is_key: bool = False,
         adds_token: bool = False,
         learned_token: bool = True,
+        skips_padding: bool = True,
     ) -> None:
-        super().__init__(dims, heads, ffn_dims, num_layers, dropout, activation)
+        super().__init__(dims, heads, ffn_dims, num_layers, dropout, activation, skips_padding)
         self.token_is_key = token_is_key
         self.adds_token = adds_token
         self.global_token = nn.Parameter(torch.randn(dims)) if learned_token else None

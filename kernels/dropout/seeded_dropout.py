@@ -19,9 +19,8 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     Same as `torch.nn.functional.dropout`, with other random numbers on a CPU: there a seed is drawn from PyTorch's
     default generator, and the mask from the seed by Philox4x32-10, in C++, once in the forward and once in the backward
     pass, the same for any number of threads. p is rounded to a multiple of 2 ** -32. PyTorch's dropout is used for
-    tensors of fewer than 1024 elements and of other dtypes than float32, bfloat16 and float64, under `torch.export` and
-    `torch.func`, and where the C++ part cannot be built (see `operators_are_loaded`). Under `torch.compile` small tensors
-    are no exception.
+    tensors of fewer than 1024 elements (but under `torch.compile`) and of other dtypes than float32, bfloat16 and
+    float64, under `torch.export` and `torch.func`, and where the C++ part cannot be built (`operators_are_loaded`).
 
     Args:
         x: Tensor of any shape.

@@ -1,0 +1,115 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+import pytest
+import torch
+from torch import Tensor
+
+from mesm_plugin.kernels import cross_attention as cross_attention_module
+from mesm_plugin.kernels import masked_attention
+from mesm_plugin.kernels.cross_attention.attention import cross_attention
+from mesm_plugin.kernels.cross_attention.reference import attend
+
+SIZES = [(4, 5, 7), (1, 1, 1), (3, 65, 129), (2, 300, 900), (40, 37, 16)]
+
+
+def make(
+    items: int, queries: int, keys: int, heads: int = 2, dims: int = 8, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    query, key, value = (
+        torch.randn(items, length, heads, size, dtype=dtype, requires_grad=True)
+        for length, size in ((queries, dims), (keys, dims), (keys, dims + 1))
+    )
+    mask = torch.rand(items, keys) < 0.7
+    mask[0] = True
+    if items > 2:
+        mask[2] = False
+    return query, key, value, mask
+
+
+def operator(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, p: float = 0.0, query_mask: Tensor | None = None
+) -> Tensor:
+    return torch.ops.mesm_plugin.attention(query, key, value, mask, query_mask, 5, p, 0.4)[0]
+
+
+@pytest.mark.parametrize(
+    ("items", "queries", "keys"), [(4, 5, 7), (1, 1, 1), (3, 65, 129), (2, 300, 900), (40, 37, 16)]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equals_the_reference(items: int, queries: int, keys: int, dtype: torch.dtype) -> None:
+    *inputs, mask = make(items, queries, keys, dtype=dtype)
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    ours, truth = operator(*inputs, mask), attend(*exact, mask, 0.4)
+    tolerance = 2e-6 if dtype == torch.float32 else 1e-12
+    torch.testing.assert_close(ours.double(), truth, atol=tolerance, rtol=tolerance)
+    above = torch.linspace(-1, 1, ours.numel(), dtype=torch.float64).view_as(truth)
+    for a, b in zip(
+        torch.autograd.grad(ours, inputs, above.to(dtype)), torch.autograd.grad(truth, exact, above), strict=True
+    ):
+        torch.testing.assert_close(a.double(), b, atol=10 * tolerance, rtol=10 * tolerance)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3])
+def test_gradients(p: float) -> None:
+    query, key, value, mask = make(4, 5, 7, dims=3)
+    assert torch.autograd.gradcheck(lambda *x: operator(*x, mask, p), (query, key, value), nondet_tol=0.0)
+
+
+def test_queries_behind_the_last_valid_one_are_left_out() -> None:
+    query, key, value, mask = make(5, 6, 6)
+    query_mask = torch.arange(6) < torch.tensor([6, 2, 3, 0, 1])[:, None]
+    out = operator(query, key, value, mask, query_mask=query_mask)
+    truth = attend(query, key, value, mask, 0.4)
+    torch.testing.assert_close(out[query_mask], truth[query_mask])
+    (gradient,) = torch.autograd.grad(out[query_mask].sum(), query)
+    (expected,) = torch.autograd.grad(truth[query_mask].sum(), query)
+    torch.testing.assert_close(gradient, expected)
+    assert out.isfinite().all()
+
+
+def test_dropout_has_the_rate_and_the_scale() -> None:
+    # The value of key i is the i-th unit vector, so that weights come out; they are 1 / 64 each.
+    query, key = torch.zeros(8, 50, 2, 4), torch.zeros(8, 64, 2, 4)
+    value = torch.eye(64)[None, :, None].expand(8, 64, 2, 64)
+    weights = operator(query, key, value, torch.ones(8, 64, dtype=torch.bool), 0.25) * 64
+    kept = weights > 0
+    torch.testing.assert_close(weights[kept], torch.full_like(weights[kept], 1 / 0.75))
+    count = weights.numel()
+    assert abs(float(kept.double().mean()) - 0.75) < 4 * (0.75 * 0.25 / count) ** 0.5
+    # No pattern repeats from key to key, query to query, head to head or item to item.
+    centred = kept.double() - 0.75
+    for dim in range(4):
+        product = (centred * centred.roll(1, dim)).mean() / (0.75 * 0.25)
+        assert abs(float(product)) < 4 / count**0.5
+
+
+def test_broken_numbers_stay_visible() -> None:
+    query, key, value, mask = make(2, 3, 4, dtype=torch.float32)
+    with torch.no_grad():
+        query[0, 1] = torch.nan
+    out = operator(query, key, value, mask)
+    assert out[0, 1].isnan().all()
+    assert out[0, 0].isfinite().all()
+    assert out[1].isfinite().all()
+
+
+def test_one_seed_is_drawn_from_pytorch() -> None:
+    query, key, value, mask = make(3, 4, 5, dtype=torch.float32)
+    torch.manual_seed(3)
+    first = masked_attention(query, key, value, mask, 0.5)
+    second = masked_attention(query, key, value, mask, 0.5)
+    torch.manual_seed(3)
+    assert torch.equal(first, masked_attention(query, key, value, mask, 0.5))
+    assert not torch.equal(first, second)
+
+
+def test_who_asks_for_the_reference_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    query, key, value, mask = make(2, 3, 4, dtype=torch.float32)
+    value = value[..., :8]
+    ours = cross_attention(query, key, value, mask)
+    assert ours.grad_fn is not None
+    assert "Attention" in ours.grad_fn.name()
+    monkeypatch.setattr(cross_attention_module.attention, "attend_in_cpp", None)
+    torch.testing.assert_close(ours, cross_attention(query, key, value, mask, backend="reference"))
+    seeded = [cross_attention(query, key, value, mask, dropout_p=0.5, seed=1) for _ in range(2)]
+    assert torch.equal(*seeded)

@@ -1,0 +1,114 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mesm_plugin.kernels import feed_forward
+from mesm_plugin.kernels.cpu import suitable as suitable_module
+
+each_activation = pytest.mark.parametrize("activation", [nn.PReLU(init=0.3), nn.ReLU()], ids=["prelu", "relu"])
+
+
+def layers(dims: int, hidden: int, dtype: torch.dtype = torch.float64) -> tuple[nn.Linear, nn.Linear]:
+    torch.manual_seed(0)
+    return nn.Linear(dims, hidden, dtype=dtype), nn.Linear(hidden, dims, dtype=dtype)
+
+
+def gradients(out: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+    weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)
+    return list(torch.autograd.grad((out * weights).sum(), inputs))
+
+
+@each_activation
+@pytest.mark.parametrize("rows", [1, 63, 700])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equals_pytorch(activation: nn.Module, rows: int, dtype: torch.dtype) -> None:
+    linear1, linear2 = layers(8, 600, dtype)
+    activation = activation.to(dtype)
+    x = torch.randn(rows, 8, dtype=dtype, requires_grad=True)
+    inputs = [x, *linear1.parameters(), *linear2.parameters(), *activation.parameters()]
+    ours, truth = feed_forward(x, linear1, activation, linear2), linear2(activation(linear1(x)))
+    torch.testing.assert_close(ours, truth)
+    for a, b in zip(gradients(ours, inputs), gradients(truth, inputs), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-4 if dtype == torch.float32 else 1e-10, rtol=1e-5)
+
+
+@each_activation
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradients_with_dropout(activation: nn.Module, masked: bool) -> None:
+    linear1, linear2 = layers(3, 64)
+    activation = activation.double()
+    x = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
+    mask = torch.tensor([True, False, True, True, False, True, False]) if masked else None
+    slope = list(activation.parameters())
+
+    def run(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, *slope: Tensor) -> Tensor:
+        one = slope[0] if slope else None
+        return torch.ops.mesm_plugin.feed_forward(x, mask, w1, b1, one, w2, b2, 7, 0.3, True)[0]
+
+    inputs = (x, linear1.weight, linear1.bias, linear2.weight, linear2.bias, *slope)
+    assert torch.autograd.gradcheck(run, inputs, nondet_tol=0.0)
+
+
+def test_padding_is_left_out() -> None:
+    linear1, linear2 = layers(4, 64, torch.float32)
+    activation = nn.PReLU()
+    x = torch.randn(5, 6, 4)
+    mask = torch.arange(6) < torch.tensor([6, 1, 3, 0, 5])[:, None]
+    x[~mask] = torch.nan
+    x.requires_grad_()
+    out = feed_forward(x, linear1, activation, linear2, 0.0, mask)
+    truth = linear2(activation(linear1(x)))
+    torch.testing.assert_close(out[mask], truth[mask])
+    assert (out[~mask] == 0).all()
+    out.sum().backward()
+    assert x.grad is not None
+    assert (x.grad[~mask] == 0).all()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in (*linear1.parameters(), *linear2.parameters()))
+
+
+def test_dropout_follows_the_seed_of_pytorch_and_keeps_the_mean() -> None:
+    linear1, linear2 = layers(1, 1024, torch.float32)
+    for parameter in (linear1.weight, linear2.bias):
+        nn.init.zeros_(parameter)
+    for parameter in (linear1.bias, linear2.weight):
+        nn.init.ones_(parameter)
+    x = torch.zeros(2000, 1)
+    torch.manual_seed(1)
+    first = feed_forward(x, linear1, nn.ReLU(), linear2, 0.2)
+    torch.manual_seed(1)
+    assert torch.equal(first, feed_forward(x, linear1, nn.ReLU(), linear2, 0.2))
+    assert not torch.equal(first, feed_forward(x, linear1, nn.ReLU(), linear2, 0.2))
+    # Each row is a sum of 1024 numbers, 1.25 with probability 0.8: its deviation is 1.25 * sqrt(1024 * 0.16) = 16.
+    assert abs(float(first.mean()) - 1024) < 4 * 16 / 2000**0.5
+    assert abs(float(first.std()) - 16) < 4 * 16 / 4000**0.5
+
+
+def test_training_without_gradients_gives_the_same_numbers() -> None:
+    linear1, linear2 = layers(4, 512, torch.float32)
+    x = torch.randn(1500, 4)
+    torch.manual_seed(2)
+    with torch.no_grad():
+        free = feed_forward(x, linear1, nn.PReLU(), linear2, 0.1)
+    torch.manual_seed(2)
+    torch.testing.assert_close(free, feed_forward(x, linear1, nn.PReLU(), linear2, 0.1))
+
+
+@pytest.mark.parametrize("why", ["no operators", "half", "autocast", "slopes", "meta"])
+def test_falls_back_to_pytorch(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    linear1, linear2 = layers(4, 8, torch.float32)
+    activation = nn.PReLU(8) if why == "slopes" else nn.PReLU()
+    x = torch.randn(3, 4)
+    monkeypatch.setattr(torch.ops.mesm_plugin, "feed_forward", None)
+    if why == "no operators":
+        monkeypatch.setattr(suitable_module, "operators_are_loaded", lambda: False)
+    if why in ("half", "meta"):
+        target = {"dtype": torch.bfloat16} if why == "half" else {"device": "meta"}
+        x, linear1, linear2, activation = (part.to(**target) for part in (x, linear1, linear2, activation))
+    with torch.autocast("cpu", torch.bfloat16, enabled=why == "autocast"):
+        out = feed_forward(x, linear1, activation, linear2)
+        truth = linear2(activation(linear1(x)))
+    assert out.dtype == truth.dtype
+    assert out.device == truth.device
+    if why != "meta":
+        assert torch.equal(out, truth)

@@ -90,6 +90,9 @@ class BaseAligner(nn.Module, ABC):
     gives_token: bool = False
     """Whether `AlignerOutput.token` is always there, so that an encoder needs no learned one."""
 
+    independent_queries: bool = False
+    """Whether at inference no query changes what another gets, so that many can be predicted in chunks."""
+
     @abstractmethod
     def forward(
         self,

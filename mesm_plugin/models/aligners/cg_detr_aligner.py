@@ -47,6 +47,7 @@ class CGDETRAligner(BaseAligner):
 
     uses_negative_pairs = True
     gives_token = True
+    independent_queries = True
 
     def __init__(
         self,

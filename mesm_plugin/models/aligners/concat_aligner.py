@@ -20,6 +20,8 @@ class ConcatAligner(BaseAligner):
         word_position: Arguments of `LearnedWordPosition`, None = words have no position.
     """
 
+    independent_queries = True
+
     def __init__(self, dims: int = 256, word_position: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         self.word_position = LearnedWordPosition(dims, **word_position) if word_position is not None else None

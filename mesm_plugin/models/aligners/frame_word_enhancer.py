@@ -43,6 +43,8 @@ class FrameWordEnhancer(nn.Module):
         ValueError: An option has an unknown value.
     """
 
+    independent_queries = True
+
     def __init__(
         self,
         dims: int = 256,

@@ -65,6 +65,10 @@ class MESMAligner(BaseAligner):
         if segment_sentence is not None:
             self.segment_sentence = build(segment_sentence, "SegmentSentenceEnhancer", **shared)
             self.contrastive_loss = build(contrastive_loss, "IoUContrastiveLoss", **backend)
+        self.independent_queries = all(
+            part is None or getattr(part, "independent_queries", False)
+            for part in (self.frame_word, self.segment_sentence)
+        )
         self.word_position = LearnedWordPosition(dims, **word_position) if word_position is not None else None
         self.layers = cross_attention_stack(num_layers, dims, heads, ffn_dims, dropout, kernel_backend)
 

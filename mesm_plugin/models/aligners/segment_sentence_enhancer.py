@@ -56,6 +56,7 @@ class SegmentSentenceEnhancer(nn.Module):
         def build_layer() -> CrossAttentionLayer:
             return CrossAttentionLayer(dims, heads, ffn_dims, dropout, kernel_backend=kernel_backend)
 
+        self.independent_queries = context == "none"
         self.context_layer = build_layer() if context == "attend" else None
         self.layers = nn.ModuleList(build_layer() for _ in range(num_layers))
 

@@ -35,6 +35,8 @@ class TRDETRAligner(BaseAligner):
         kernel_backend: Implementation of cross-attention: "auto" = Triton on GPUs, "triton" or "reference".
     """
 
+    independent_queries = True
+
     def __init__(
         self,
         dims: int = 256,

@@ -63,6 +63,7 @@ class UVCOMAligner(BaseAligner):
     """
 
     gives_token = True
+    independent_queries = True
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -15,6 +15,7 @@ from mesm_plugin.kernels.arguments import autocasting
 from mesm_plugin.models.aligners import AlignerOutput
 from mesm_plugin.models.full_precision import at_least_float32
 from mesm_plugin.models.grounders.post_process import MomentPostProcess
+from mesm_plugin.models.grounders.query_chunks import query_chunks
 from mesm_plugin.models.heads import FOREGROUND, MomentHead
 from mesm_plugin.models.layers import InputProjection, clip_position
 from mesm_plugin.registry import MODELS
@@ -123,11 +124,14 @@ class DETRGrounder(BaseModel):
         projection_layers: Blocks of each input projection.
         projection_dropout: Dropout inside the input projections.
         auxiliary_loss: Whether the earlier decoder layers have losses too.
+        max_pair_clips: Most clips of all pairs that `predict` has in the network at once, padding included. A batch
+            with more goes through in chunks of its queries, its videos and words projected once, if the aligner says
+            that queries do not depend on one another (`BaseAligner.independent_queries`).
         data_preprocessor: Config of MMEngine's data preprocessor.
         init_cfg: MMEngine's initialisation config.
 
     Raises:
-        ValueError: A part is configured with another `dims` than the grounder.
+        ValueError: A part is configured with another `dims` than the grounder, or `max_pair_clips` is not positive.
     """
 
     default_parts: ClassVar[Mapping[str, Any]] = MappingProxyType(
@@ -166,10 +170,14 @@ class DETRGrounder(BaseModel):
         projection_layers: int = 2,
         projection_dropout: float = 0.5,
         auxiliary_loss: bool = True,
+        max_pair_clips: int = 32768,
         data_preprocessor: Config | None = None,
         init_cfg: Config | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        if max_pair_clips < 1:
+            raise ValueError(f"max_pair_clips is {max_pair_clips}, expected at least 1")
+        self.max_pair_clips = max_pair_clips
         shared: dict[str, Any] = {"dims": dims, "heads": heads, "ffn_dims": ffn_dims, "dropout": dropout}
 
         def build(part: str, config: Config) -> Any:
@@ -225,12 +233,13 @@ class DETRGrounder(BaseModel):
             return self.ground(inputs)
         raise ValueError(f'mode must be "loss", "predict" or "tensor", got {mode!r}')
 
-    def ground(self, inputs: Mapping[str, Tensor]) -> GrounderOutput:
-        """Computes moments and clip scores of a batch."""
+    def ground(self, inputs: Mapping[str, Tensor], projected: ProjectedFeatures | None = None) -> GrounderOutput:
+        """Computes moments and clip scores of a batch; `projected` is what `project` returned, None = not yet called."""
         if not self.uses_negative_pairs:
             queries = len(inputs["query_video"])
             inputs = {**inputs, **{name: inputs[name][:queries] for name in ("pair_video", "pair_query")}}
-        projected = self.project(inputs)
+        if projected is None:
+            projected = self.project(inputs)
         aligned = self.align(projected, inputs)
         encoded = self.encode(projected, aligned, inputs)
         extra: dict[str, Tensor] = {}
@@ -371,7 +380,11 @@ class DETRGrounder(BaseModel):
         self, inputs: Mapping[str, Tensor], data_samples: list[GroundingDataSample]
     ) -> list[GroundingDataSample]:
         """Predicts moments and clip scores, and fills them into the data samples."""
-        scores = self.score_moments(inputs)
+        pair_clips = len(inputs["query_video"]) * inputs["video_mask"].shape[1]
+        if pair_clips > self.max_pair_clips and getattr(self.aligner, "independent_queries", False):
+            scores = self._score_chunks(inputs)
+        else:
+            scores = self.score_moments(inputs)
         # One copy, so that the host waits once.
         flat = torch.cat([x.flatten() for x in scores]).cpu().split([x.numel() for x in scores])
         moments, saliency = (x.reshape(of.shape).numpy() for x, of in zip(flat, scores, strict=True))
@@ -383,16 +396,30 @@ class DETRGrounder(BaseModel):
             begin = rows.stop
         return data_samples
 
+    def _score_chunks(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """As `score_moments`, which may be compiled for whole batches, but in chunks of queries."""
+        projected = self.project(inputs)
+        moments, saliency = [], []
+        for rows, chunk in query_chunks(inputs, self.max_pair_clips):
+            words = replace(projected, words=projected.words[rows], words_mask=projected.words_mask[rows])
+            scores = _scores_of(self.ground(chunk, words), len(chunk["query_video"]))
+            moments.append(scores[0])
+            saliency.append(scores[1])
+        return torch.cat(moments), torch.cat(saliency)
+
     def score_moments(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The part of `predict` that the device does.
 
         Returns:
             (Q, N, 3) float32 normalised start and end, and score; (Q, Lv) float32 logits of the clips.
         """
-        output = self.ground(inputs)
-        scores = output.logits[-1].float().softmax(dim=-1)[..., FOREGROUND]
-        moments = torch.cat((cxw_to_xx(output.spans[-1].float()), scores[..., None]), dim=-1)
-        return moments, output.saliency[: len(inputs["query_video"])].float()
+        return _scores_of(self.ground(inputs), len(inputs["query_video"]))
+
+
+def _scores_of(output: GrounderOutput, queries: int) -> tuple[Tensor, Tensor]:
+    scores = output.logits[-1].float().softmax(dim=-1)[..., FOREGROUND]
+    moments = torch.cat((cxw_to_xx(output.spans[-1].float()), scores[..., None]), dim=-1)
+    return moments, output.saliency[:queries].float()
 
 
 def build_part(part: str, config: Config, shared: Mapping[str, Any], grounder: str) -> Any:

@@ -68,9 +68,9 @@ class TRDETR(DETRGrounder):
         memory, token = self.encoder(memory, encoded.position, encoded.mask, encoded.token)
         return replace(encoded, memory=memory, token=token)
 
-    def ground(self, inputs: Mapping[str, Tensor]) -> GrounderOutput:
+    def ground(self, inputs: Mapping[str, Tensor], projected: ProjectedFeatures | None = None) -> GrounderOutput:
         """See `DETRGrounder.ground`; clip scores of the positive pairs are refined by their best moments."""
-        output = super().ground(inputs)
+        output = super().ground(inputs, projected)
         query_video = inputs["query_video"]
         queries = len(query_video)
         clips = output.projected.clips.index_select(0, query_video)

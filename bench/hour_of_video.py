@@ -4,7 +4,7 @@
 python -m bench.hour_of_video --clips 3600 --queries 1000 --limit-gib 4
 
 The model is that of configs/mesm for Charades-STA with VGG and GloVe, with random weights and features. Ends with an
-error if more than the limit was resident. The measured peak is that of the whole process (`ru_maxrss`), imports included.
+error if more than the limit was resident. The peak is that of the whole process (`ru_maxrss`), imports included.
 """
 
 import argparse

@@ -234,7 +234,7 @@ class DETRGrounder(BaseModel):
         raise ValueError(f'mode must be "loss", "predict" or "tensor", got {mode!r}')
 
     def ground(self, inputs: Mapping[str, Tensor], projected: ProjectedFeatures | None = None) -> GrounderOutput:
-        """Computes moments and clip scores of a batch; `projected` is what `project` returned, None = not yet called."""
+        """Computes moments and clip scores of a batch, from what `project` returned where it has been called."""
         if not self.uses_negative_pairs:
             queries = len(inputs["query_video"])
             inputs = {**inputs, **{name: inputs[name][:queries] for name in ("pair_video", "pair_query")}}

@@ -31,6 +31,7 @@ class Workload:
         text_dims: Dt.
         config: File under configs/mesm/.
         changes: Changes of that config's model.
+        words: Fewest and most words of a query.
     """
 
     videos: int
@@ -41,6 +42,7 @@ class Workload:
     text_dims: int
     config: str
     changes: dict[str, Any]
+    words: tuple[int, int] = WORDS
 
     def model_config(self) -> Config:
         """The config of the model, at the authors' settings."""
@@ -81,7 +83,7 @@ class Workload:
         return collate_grounding(items, training=training)
 
     def _query(self, length: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        words = int(rng.integers(WORDS[0], WORDS[1] + 1))
+        words = int(rng.integers(self.words[0], self.words[1] + 1))
         size = int(rng.integers(1, min(LONGEST_MOMENT, length) + 1))
         start = int(rng.integers(0, length - size + 1))
         inside = np.zeros(length, dtype=bool)

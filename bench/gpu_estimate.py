@@ -3,10 +3,11 @@
 
 python -m bench.gpu_estimate --json estimate.json
 
-Nothing is run on a GPU. The eager code runs on a CPU, and every operator that is dispatched and is no view is a launch;
-its bytes are those of its input and output tensors, as if nothing stayed in a cache. The estimate is
-max(operations / rate, bytes / bandwidth) + launches x launch time, float32 at the rate of `bench.gpus`. Operators that
-a GPU splits into several kernels count as one, and Triton's kernels and the optimiser's fused form are not assumed.
+Nothing is run on a GPU. The eager code runs on PyTorch's meta device, without the operators that are for CPUs only.
+Every operator that is dispatched and is no view is a launch; its bytes are those of its input and output tensors, as if
+nothing stayed in a cache. The estimate is max(operations / rate, bytes / bandwidth) + launches x launch time, float32
+at the rate of `bench.gpus`. Operators that a GPU splits into several kernels count as one; Triton's kernels and the
+fused form of the optimiser are not assumed, nor are the peak rates ever reached.
 """
 
 import argparse
@@ -81,19 +82,21 @@ def costs(name: str) -> dict[str, Cost]:
     """Training step (forward, losses, backward, clipping, AdamW) and inference of a workload."""
     torch.manual_seed(0)
     workload = WORKLOADS[name]
-    model = MODELS.build(workload.model_config())
+    model = MODELS.build(workload.model_config()).to("meta")
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, foreach=True)
-    batch = model.data_preprocessor(workload.batch(training=True))
-    test_batch = model.data_preprocessor(workload.batch(training=False))
+    inputs, test_inputs = (
+        {key: value.to("meta") for key, value in workload.batch(training)["inputs"].items()}
+        for training in (True, False)
+    )
 
     def train_step() -> None:
-        torch.stack(list(model(**batch, mode="loss").values())).sum().backward()
+        torch.stack(list(model.loss(inputs).values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
         optimizer.step()
         optimizer.zero_grad()
 
     def inference() -> None:
-        model(**test_batch, mode="predict")
+        model.score_moments(test_inputs)
 
     model.train()
     found = {"training step": cost_of(train_step)}

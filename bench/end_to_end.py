@@ -5,7 +5,8 @@ python -m bench.end_to_end --workload charades-clip-slowfast --repeat 5 --json r
 
 A training step is forward, all losses, backward, gradient clipping and AdamW, dropout on; one step is run before the
 measured ones, and the batch lies on the device before the clock starts. `gemm_share` is the rate of the step's matrix
-products over the whole step, divided by the rate that one large float32 product reaches on the same device.
+products over the whole step, divided by the rate that one large float32 product reaches on the same device; products of
+padding that is left out do not count.
 """
 
 import argparse
@@ -19,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
+from bench.flops import count_flops
 from bench.workloads import WORKLOADS
 from mesm_plugin.registry import MODELS
 from mesm_plugin.utils import atomic_file
@@ -66,8 +67,7 @@ def measure(name: str, repeat: int, device: torch.device) -> dict[str, Any]:
         optimizer.step()
 
     model.train()
-    with FlopCounterMode(display=False) as counter:
-        train_step()
+    flops = count_flops(train_step)
     train = seconds_of(train_step, repeat, device)
 
     model.eval()
@@ -80,7 +80,7 @@ def measure(name: str, repeat: int, device: torch.device) -> dict[str, Any]:
     test = seconds_of(inference, repeat, device)
     # Linux counts in KiB, macOS in bytes.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if platform.system() == "Darwin" else 2**10)
-    flops, rate = counter.get_total_flops(), gemm_rate(device)
+    rate = gemm_rate(device)
     result = {
         "workload": name,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -116,7 +116,10 @@ def main() -> None:
     result = measure(arguments.workload, arguments.repeat, arguments.device)
     print(
         "{workload}: training step {train_step_s:.3f} s, inference {inference_s:.3f} s, peak {peak_rss_mb:.0f} MB, "
-        "{flops:.3g} FLOP a step, {gemm_share:.0%} of the matrix-product rate".format(**result)
+        ""
+        "{flops:.3g} FLOP a step, {gemm_share:.0%} of the {gemm_rate_flops_s:.3g} FLOP/s of a matrix product".format(
+            **result
+        )
     )
     if arguments.json:
         with atomic_file(arguments.json) as unfinished:

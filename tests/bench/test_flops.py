@@ -1,0 +1,37 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+import pytest
+import torch
+from torch import nn
+
+from bench.flops import count_flops
+from mesm_plugin.kernels import feed_forward, masked_attention
+from mesm_plugin.kernels.cpu import operators_are_loaded
+
+needs_operators = pytest.mark.skipif(not operators_are_loaded(), reason="the C++ operators cannot be built here")
+
+
+def test_linear_layers_count_as_in_pytorch() -> None:
+    layer = nn.Linear(3, 5)
+    assert count_flops(lambda: layer(torch.ones(7, 3))) == 2 * 7 * 3 * 5
+
+
+@needs_operators
+def test_feed_forward_counts_rows_that_are_no_padding() -> None:
+    linear1, linear2 = nn.Linear(4, 64), nn.Linear(64, 5)
+    x = torch.randn(3, 6, 4, requires_grad=True)
+    mask = torch.arange(6) < torch.tensor([6, 1, 3])[:, None]
+    forward = 2 * (4 * 64 + 64 * 5)
+    run = lambda mask: feed_forward(x, linear1, nn.PReLU(), linear2, 0.1, mask)  # noqa: E731
+    assert count_flops(lambda: run(None)) == 18 * forward
+    assert count_flops(lambda: run(mask).sum().backward()) == 3 * 10 * forward
+
+
+@needs_operators
+def test_attention_counts_up_to_the_last_valid_key_and_query() -> None:
+    query, key, value = (torch.randn(2, n, 3, 8, requires_grad=True) for n in (5, 7, 7))
+    mask = torch.arange(7) < torch.tensor([7, 4])[:, None]
+    queries = torch.arange(5) < torch.tensor([2, 5])[:, None]
+    each = 2 * 3 * (8 + 8)
+    assert count_flops(lambda: masked_attention(query, key, value, mask, 0.1)) == each * (5 * 7 + 5 * 4)
+    step = lambda: masked_attention(query, key, value, mask, 0.1, queries).sum().backward()  # noqa: E731
+    assert count_flops(step) == 3 * each * (2 * 7 + 5 * 4)

@@ -66,24 +66,30 @@ def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     return done
 
 
-def measure(folder: Path, workload: str, repeat: int) -> dict[str, Any]:
-    """What `bench.end_to_end` finds in a folder of `copy_revision`.
+def measure(folder: Path, workload: str, repeat: int, command: Sequence[str] = ("bench.end_to_end",)) -> dict[str, Any]:
+    """What a benchmark finds in a process of its own.
+
+    Args:
+        folder: Of `copy_revision`, or a checkout.
+        workload: Its name.
+        repeat: Measured runs.
+        command: The benchmark's module and its own arguments.
 
     Raises:
         RuntimeError: It failed; with the end of what it printed.
     """
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "result.json"
-        command = ["-m", "bench.end_to_end", "--workload", workload, "--repeat", str(repeat), "--json", str(file)]
+        options = ["--workload", workload, "--repeat", str(repeat), "--json", str(file)]
         done = subprocess.run(
-            [sys.executable, *command],
+            [sys.executable, "-m", *command, *options],
             cwd=folder,
             env=os.environ | {"PYTHONPATH": str(folder)},
             capture_output=True,
             text=True,
         )
         if done.returncode:
-            raise RuntimeError(f"bench.end_to_end failed in {folder}:\n{done.stderr[-2000:]}")
+            raise RuntimeError(f"{command[0]} failed in {folder}:\n{done.stderr[-2000:]}")
         return json.loads(file.read_text(encoding="utf-8"))
 
 
@@ -136,16 +142,17 @@ def main(argv: Sequence[str] | None = None) -> int:
                 for name in ("base", "head") if number % 2 == 0 else ("head", "base"):
                     results[name].append(measure(folders[name], workload, args.repeat))
             compared[workload] = ratios(**results)
-            _print(workload, args, compared[workload])
+            show(workload, (args.base, args.head), args.rounds, compared[workload])
     if args.json is not None:
         with atomic_file(args.json) as unfinished:
             unfinished.write_text(json.dumps(compared, indent=2) + "\n", encoding="utf-8")
     return 0
 
 
-def _print(workload: str, args: argparse.Namespace, compared: dict[str, dict[str, float]]) -> None:
-    print(f"{workload}, medians of {args.rounds} rounds")
-    print(f"{'':20}{args.base[:12]:>12}{args.head[:12]:>12}   base / head (rounds)")
+def show(workload: str, names: tuple[str, str], rounds: int, compared: dict[str, dict[str, float]]) -> None:
+    """Prints what `ratios` returned for two named sides."""
+    print(f"{workload}, medians of {rounds} rounds")
+    print(f"{'':20}{names[0][:12]:>12}{names[1][:12]:>12}   first / second (rounds)")
     for metric, row in compared.items():
         print(
             f"{METRICS[metric]:20}{row['base']:12.3f}{row['head']:12.3f}   {row['ratio']:.2f} "

@@ -51,6 +51,12 @@ def gemm_rate(device: torch.device, size: int = 2048, repeat: int = 5) -> float:
     return 2 * size**3 / min(seconds_of(lambda: a @ b, repeat, device))
 
 
+def peak_rss_mb() -> float:
+    """The most memory that this process had resident."""
+    # Linux counts in KiB, macOS in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if platform.system() == "Darwin" else 2**10)
+
+
 def measure(name: str, repeat: int, device: torch.device) -> dict[str, Any]:
     """Runs a workload on a device and returns what the JSON file holds."""
     torch.manual_seed(0)
@@ -78,8 +84,6 @@ def measure(name: str, repeat: int, device: torch.device) -> dict[str, Any]:
             model(**test_batch, mode="predict")
 
     test = seconds_of(inference, repeat, device)
-    # Linux counts in KiB, macOS in bytes.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if platform.system() == "Darwin" else 2**10)
     rate = gemm_rate(device)
     result = {
         "workload": name,
@@ -88,7 +92,7 @@ def measure(name: str, repeat: int, device: torch.device) -> dict[str, Any]:
         "inference_s": statistics.median(test),
         "train_step_s_all": train,
         "inference_s_all": test,
-        "peak_rss_mb": peak,
+        "peak_rss_mb": peak_rss_mb(),
         "flops": flops,
         "gemm_rate_flops_s": rate,
         "gemm_share": flops / statistics.median(train) / rate,

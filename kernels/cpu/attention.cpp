@@ -98,7 +98,8 @@ std::vector<Stretch> stretches_of(
 
 // (items, length, H, d) of a tensor as (items * H, length, d).
 Tensor heads_of(const Tensor& x, const Stretch& stretch, int64_t length) {
-  return x.narrow(0, stretch.first, stretch.items).narrow(1, 0, length).transpose(1, 2).reshape({-1, length, x.size(3)});
+  const Tensor part = x.narrow(0, stretch.first, stretch.items).narrow(1, 0, length);
+  return part.transpose(1, 2).reshape({-1, length, x.size(3)});
 }
 
 void put_heads(const Tensor& heads, const Tensor& out, const Stretch& stretch, int64_t length) {
@@ -254,7 +255,8 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward_cpu(
   int64_t first_row = 0;
   for (const Stretch& s : stretches_of(query, mask, queries_mask)) {
     const Tensor q = heads_of(query, s, s.queries), k = heads_of(key, s, s.keys), v = heads_of(value, s, s.keys);
-    const Tensor above = heads_of(gradient, s, s.queries).contiguous(), result = heads_of(out, s, s.queries).contiguous();
+    const Tensor above = heads_of(gradient, s, s.queries).contiguous();
+    const Tensor result = heads_of(out, s, s.queries).contiguous();
     Tensor weights = at::bmm(q, k.transpose(1, 2));
     Tensor dropped = p > 0 ? at::empty_like(weights) : weights;
     Tensor inner = at::bmm(above, v.transpose(1, 2));
@@ -317,10 +319,12 @@ class Attention : public torch::autograd::Function<Attention> {
     ctx->saved_data["p"] = p;
     ctx->saved_data["scale"] = scale;
     ctx->mark_non_differentiable({sums});
+    ctx->set_materialize_grads(false);
     return {out, sums};
   }
 
   static variable_list backward(torch::autograd::AutogradContext* ctx, const variable_list& gradients) {
+    if (!gradients[0].defined()) return variable_list(8);
     const auto saved = ctx->get_saved_variables();
     static auto op = c10::Dispatcher::singleton()
                          .findSchemaOrThrow("mesm_plugin::attention_backward", "")

@@ -160,7 +160,8 @@ std::tuple<Tensor, Tensor> feed_forward_cpu(
   const auto rows = valid_rows(mask);
   const Tensor input = take(x, rows);
   const int64_t count = input.size(0), hidden = weight1.size(0), step = rows_at_once(hidden);
-  Tensor before = at::empty({keeps ? count : std::min(count, step), hidden}, x.options());
+  // Its shape does not depend on the mask; pages behind the last valid row are never touched.
+  Tensor before = at::empty({keeps ? x.size(0) : std::min(count, step), hidden}, x.options());
   Tensor after = keeps ? at::empty({std::min(count, step), hidden}, x.options()) : before;
   Tensor out = at::empty({count, weight2.size(0)}, x.options());
   const Tensor first = weight1.t(), second = weight2.t();
@@ -252,10 +253,12 @@ class FeedForward : public torch::autograd::Function<FeedForward> {
     ctx->saved_data["seed"] = seed;
     ctx->saved_data["p"] = p;
     ctx->mark_non_differentiable({before});
+    ctx->set_materialize_grads(false);
     return {out, before};
   }
 
   static variable_list backward(torch::autograd::AutogradContext* ctx, const variable_list& gradients) {
+    if (!gradients[0].defined()) return variable_list(9);
     const auto saved = ctx->get_saved_variables();
     const auto optional = [](const Tensor& x) { return x.defined() ? std::optional<Tensor>(x) : std::nullopt; };
     static auto op = c10::Dispatcher::singleton()

@@ -82,7 +82,8 @@ inline uint32_t threshold_of(double p) {
 // Calls work(start, size, words) for each block of `size` elements in all, a whole block's size being a constant, which
 // is what lets compilers unroll its loops. `words` are those of block `first_block` and the following.
 template <typename Work>
-inline void for_blocks(int64_t begin, int64_t end, int64_t size, int64_t first_block, uint64_t seed, bool drops, const Work& work) {
+inline void for_blocks(
+    int64_t begin, int64_t end, int64_t size, int64_t first_block, uint64_t seed, bool drops, const Work& work) {
   alignas(64) uint32_t words[kBlock];
   // Above every threshold.
   if (!drops) std::fill_n(words, kBlock, 0xFFFFFFFFu);

@@ -1,0 +1,151 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Measures a training step and inference of the code that MESM's authors released, as `bench.end_to_end` does ours.
+
+python -m bench.released_step FOLDER --workload charades-clip-slowfast --repeat 5 --json result.json
+
+FOLDER is a checkout of github.com/lntzm/MESM. Its model and losses run unchanged, on the same batches; modules that it
+imports for other purposes and that are not installed are stood in for.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import json
+import statistics
+import sys
+import types
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.end_to_end import peak_rss_mb, seconds_of
+from bench.workloads import WORKLOADS, Workload
+from mesm_plugin.utils import atomic_file
+
+CONFIGS = {
+    "charades-clip-slowfast": "charades/C+SF_C.json",
+    "charades-vgg-glove": "charades/VGG_GloVe.json",
+    "tacos-c3d-glove": "TACoS/C3D_GloVe.json",
+}
+OPTIONAL = ("ftfy", "nltk", "pandas", "regex", "tqdm")
+SECONDS = 30.0
+
+
+class _Anything:
+    """Takes every call and has every attribute."""
+
+    def __call__(self, *_: Any, **__: Any) -> "_Anything":
+        return self
+
+    def __getattr__(self, name: str) -> "_Anything":
+        return _anything(name)
+
+
+def _anything(name: str) -> _Anything:
+    if name.startswith("__"):
+        # Python itself looks for these.
+        raise AttributeError(name)
+    return _Anything()
+
+
+def stand_in(names: tuple[str, ...] = OPTIONAL) -> None:
+    """Puts an empty module in the place of each that is not installed."""
+    for name in names:
+        if name not in sys.modules and importlib.util.find_spec(name) is None:
+            module = types.ModuleType(name)
+            module.__spec__ = ModuleSpec(name, None)
+            module.__getattr__ = _anything  # type: ignore[method-assign]
+            sys.modules[name] = module
+
+
+def released_inputs(workload: Workload) -> dict[str, Tensor]:
+    """The training batch of a workload under the released code's names, each query with its video."""
+    batch = workload.batch(training=True)["inputs"]
+    video = batch["query_video"]
+    return {
+        "num_clips": torch.bincount(video),
+        "video_feat": batch["video"][video],
+        "video_mask": batch["video_mask"][video],
+        "words_id": batch["words"],
+        "words_weight": batch["words_mask"].float(),
+        "unknown_mask": batch["unknown_words"],
+        "words_label": batch["words_label"],
+        "clip_mask": batch["segment_mask"],
+        "duration": torch.full((len(video),), SECONDS),
+        "moment": batch["moments"][:, 0] * SECONDS,
+        "pos_idx": batch["hinge_positive"],
+        "neg_idx": batch["hinge_negative"],
+    }
+
+
+def measure(folder: Path, name: str, repeat: int) -> dict[str, Any]:
+    """Runs a workload and returns what the JSON file holds."""
+    workload = WORKLOADS[name]
+    config = json.loads((folder / "config" / CONFIGS[name]).read_text(encoding="utf-8"))
+    # The tokenizer is not run: words come as features. GloVe's asks for no weights.
+    config |= {"device": "cpu", "tokenizer_type": "GloVeNLTK", "load_vocab_pkl": True}
+    config |= {"v_feat_dim": workload.video_dims, "t_feat_dim": workload.text_dims}
+    stand_in()
+    sys.path.insert(0, str(folder))
+    runner, dataset = importlib.import_module("runner"), importlib.import_module("dataset")
+    torch.manual_seed(0)
+    options = argparse.Namespace(**config)
+    model, criterion = runner.build_model(options, None), runner.build_criterion(options)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, weight_decay=1e-4)
+    inputs: dict[str, Any] = {**released_inputs(workload), "words_mask": None}
+    dataset.prepare_batch_input(inputs, "cpu")
+
+    def train_step() -> None:
+        outputs = model(**inputs, dataset_name=config["dataset_name"], is_training=True)
+        _, loss = criterion(outputs, inputs, is_training=True)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        optimizer.step()
+
+    def inference() -> None:
+        with torch.inference_mode():
+            model(**inputs, dataset_name=config["dataset_name"], is_training=False)
+
+    device = torch.device("cpu")
+    model.train()
+    criterion.train()
+    train = seconds_of(train_step, repeat, device)
+    model.eval()
+    test = seconds_of(inference, repeat, device)
+    return {
+        "workload": name,
+        "train_step_s": statistics.median(train),
+        "inference_s": statistics.median(test),
+        "peak_rss_mb": peak_rss_mb(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="checkout of the released code")
+    parser.add_argument("--workload", choices=CONFIGS, default="charades-clip-slowfast")
+    parser.add_argument("--repeat", type=int, default=5, help="measured runs")
+    parser.add_argument("--json", type=Path, help="file to write the result to")
+    arguments = parser.parse_args()
+    if arguments.repeat < 1:
+        parser.error(f"--repeat must be at least 1, got {arguments.repeat}")
+    if not (arguments.folder / "runner.py").is_file():
+        parser.error(f"{arguments.folder} has no runner.py: name a checkout of github.com/lntzm/MESM")
+    result = measure(arguments.folder, arguments.workload, arguments.repeat)
+    print(
+        "{workload}, released code: training step {train_step_s:.3f} s, inference {inference_s:.3f} s, "
+        "peak {peak_rss_mb:.0f} MB".format(**result)
+    )
+    if arguments.json:
+        with atomic_file(arguments.json) as unfinished:
+            unfinished.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -148,7 +148,10 @@ def trial(folder: Path, kills: int, seed: int) -> dict[str, int]:
         for name, value in weights(work_dir).items():
             assert torch.equal(value, expected_weights[name]), f"{name} differs"
         left = [name for name in _names(work_dir) if name.endswith((".pth", ".tmp"))]
-        assert len([name for name in left if not name.startswith("best")]) == 1, f"{left} were left"
+        # A process that is killed after its last checkpoint may not have removed the one before.
+        checkpoints = [name for name in left if name.endswith(".pth") and not name.startswith("best")]
+        assert 1 <= len(checkpoints) <= 2, f"{left} were left"
+        assert not any(name.endswith(".tmp") for name in left), f"{left} were left"
     return counts
 
 

@@ -78,9 +78,9 @@ def test_what_is_no_single_graph_is_named():
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
-def test_machine_code_equals_eager(monkeypatch):
-    # What was compiled in another way before is not to be found.
-    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
+# What was compiled in another way before is not to be found.
+@torch.compiler.config.patch(force_disable_caches=True)
+def test_machine_code_equals_eager():
     torch.manual_seed(0)
     layer = torch.nn.Linear(4, 4)
 

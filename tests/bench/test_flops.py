@@ -7,7 +7,11 @@ from bench.flops import count_flops
 from mesm_plugin.kernels import feed_forward, masked_attention
 from mesm_plugin.kernels.cpu import operators_are_loaded
 
-needs_operators = pytest.mark.skipif(not operators_are_loaded(), reason="the C++ operators cannot be built here")
+
+@pytest.fixture
+def _operators() -> None:
+    if not operators_are_loaded():
+        pytest.skip("the C++ operators cannot be built here; install g++")
 
 
 def test_linear_layers_count_as_in_pytorch() -> None:
@@ -15,7 +19,7 @@ def test_linear_layers_count_as_in_pytorch() -> None:
     assert count_flops(lambda: layer(torch.ones(7, 3))) == 2 * 7 * 3 * 5
 
 
-@needs_operators
+@pytest.mark.usefixtures("_operators")
 def test_feed_forward_counts_rows_that_are_no_padding() -> None:
     linear1, linear2 = nn.Linear(4, 64), nn.Linear(64, 5)
     x = torch.randn(3, 6, 4, requires_grad=True)
@@ -26,7 +30,7 @@ def test_feed_forward_counts_rows_that_are_no_padding() -> None:
     assert count_flops(lambda: run(mask).sum().backward()) == 3 * 10 * forward
 
 
-@needs_operators
+@pytest.mark.usefixtures("_operators")
 def test_attention_counts_up_to_the_last_valid_key_and_query() -> None:
     query, key, value = (torch.randn(2, n, 3, 8, requires_grad=True) for n in (5, 7, 7))
     mask = torch.arange(7) < torch.tensor([7, 4])[:, None]

@@ -80,6 +80,8 @@ def work(rank: int, processes: int, config: dict[str, Any], options: dict[str, A
         value /= processes
     if rank == 0:
         torch.save(values, f"{folder}/values.pt")
+    # A process that leaves while others still talk to it can end them.
+    dist.barrier()
     dist.destroy_process_group()
 
 

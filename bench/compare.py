@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,13 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("base", metavar="BASE", help="revision to compare with")
     parser.add_argument("head", metavar="HEAD", nargs="?", default=FILES_AS_THEY_ARE, help="default: files as they are")
     parser.add_argument("--workload", choices=WORKLOADS, nargs="+", default=["charades-clip-slowfast"])
-    parser.add_argument("--rounds", type=int, default=5, help="how often each revision is measured (default: 5)")
-    parser.add_argument("--repeat", type=int, default=3, help="measured runs of a round (default: 3)")
-    parser.add_argument("--json", type=Path, help="file to write the numbers to")
-    args = parser.parse_args(argv)
-    for name in ("rounds", "repeat"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} must be at least 1, got {getattr(args, name)}")
+    args = parse_rounds(parser, argv, rounds=5)
     compared = {}
     with tempfile.TemporaryDirectory() as scratch:
         folders = {"base": Path(scratch) / "base", "head": Path(scratch) / "head"}
@@ -137,16 +131,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         except ValueError as error:
             parser.error(str(error))
         for workload in args.workload:
-            results: dict[str, list[dict[str, Any]]] = {"base": [], "head": []}
-            for number in range(args.rounds):
-                for name in ("base", "head") if number % 2 == 0 else ("head", "base"):
-                    results[name].append(measure(folders[name], workload, args.repeat))
-            compared[workload] = ratios(**results)
+
+            def run(side: str, workload: str = workload) -> dict[str, Any]:
+                return measure(folders[side], workload, args.repeat)
+
+            compared[workload] = ratios(**in_turn(run, args.rounds))
             show(workload, (args.base, args.head), args.rounds, compared[workload])
-    if args.json is not None:
-        with atomic_file(args.json) as unfinished:
-            unfinished.write_text(json.dumps(compared, indent=2) + "\n", encoding="utf-8")
+    write(compared, args.json)
     return 0
+
+
+def parse_rounds(parser: argparse.ArgumentParser, argv: Sequence[str] | None, rounds: int) -> argparse.Namespace:
+    """Adds --rounds, --repeat and --json to the parser, parses, and ends the program where they are out of range."""
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"how often each is measured (default: {rounds})")
+    parser.add_argument("--repeat", type=int, default=3, help="measured runs of a round (default: 3)")
+    parser.add_argument("--json", type=Path, help="file to write the numbers to")
+    args = parser.parse_args(argv)
+    for name in ("rounds", "repeat"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be at least 1, got {getattr(args, name)}")
+    return args
+
+
+def in_turn(run: Callable[[str], dict[str, Any]], rounds: int) -> dict[str, list[dict[str, Any]]]:
+    """Results of "base" and "head" of all rounds; who was first in one round is second in the next."""
+    results: dict[str, list[dict[str, Any]]] = {"base": [], "head": []}
+    for number in range(rounds):
+        for side in ("base", "head") if number % 2 == 0 else ("head", "base"):
+            results[side].append(run(side))
+    return results
+
+
+def write(compared: dict[str, Any], file: Path | None) -> None:
+    """Writes the comparisons by workload as JSON, if there is a file for them."""
+    if file is not None:
+        with atomic_file(file) as unfinished:
+            unfinished.write_text(json.dumps(compared, indent=2) + "\n", encoding="utf-8")
 
 
 def show(workload: str, names: tuple[str, str], rounds: int, compared: dict[str, dict[str, float]]) -> None:

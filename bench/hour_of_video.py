@@ -9,8 +9,6 @@ error if more than the limit was resident. The peak is that of the whole process
 
 import argparse
 import json
-import platform
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -20,6 +18,7 @@ from typing import Any
 
 import torch
 
+from bench.end_to_end import peak_rss_mb
 from bench.workloads import WORKLOADS
 from mesm_plugin.registry import MODELS
 from mesm_plugin.utils import atomic_file
@@ -46,14 +45,12 @@ def measure(clips: int, queries: int, max_pair_clips: int | None = None) -> dict
     with torch.inference_mode():
         (sample,) = model(**batch, mode="predict")
     seconds = time.perf_counter() - begin
-    # Linux counts in KiB, macOS in bytes.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 2**10)
     return {
         "clips": clips,
         "queries": len(sample.pred_moments),
         "max_pair_clips": model.max_pair_clips,
         "inference_s": seconds,
-        "peak_rss_gib": peak / 2**30,
+        "peak_rss_gib": peak_rss_mb() / 2**10,
         "video_projections": sum(videos),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

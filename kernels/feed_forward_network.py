@@ -5,15 +5,14 @@ import torch
 from torch import Tensor, nn
 
 from mesm_plugin.kernels.cpu.suitable import suitable
-from mesm_plugin.kernels.dropout import dropout
 
 
 def feed_forward(
     x: Tensor,
     linear1: nn.Linear,
     activation: nn.Module,
+    dropout: nn.Dropout,
     linear2: nn.Linear,
-    dropout_p: float = 0.0,
     mask: Tensor | None = None,
 ) -> Tensor:
     """Linear, activation, dropout, linear.
@@ -25,8 +24,8 @@ def feed_forward(
         x: (..., D).
         linear1: From D to the hidden channels.
         activation: Between the layers.
+        dropout: Of the hidden numbers, of less than 1.
         linear2: From the hidden channels.
-        dropout_p: Share of the hidden numbers that is dropped, in [0, 1).
         mask: (...) bool, True = valid, or None = all. What comes out of the other rows is not to be used: it is finite,
             and no gradient goes through them.
 
@@ -39,8 +38,9 @@ def feed_forward(
     if slope is not None:
         parameters.append(slope)
     if not known or not suitable(x, *parameters):
-        return linear2(dropout(activation(linear1(x)), dropout_p))
+        return linear2(dropout(activation(linear1(x))))
     keeps = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *parameters))
+    dropout_p = dropout.p if dropout.training else 0.0
     seed = torch.ops.mesm_plugin.draw_seed() if dropout_p > 0 else 0
     out, _ = torch.ops.mesm_plugin.feed_forward(
         x.flatten(0, -2),

@@ -231,6 +231,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> feed_forward_backward
   return {put_back(grad_x, rows, x.size(0)), grad_weight1, grad_bias1, slope_gradient, grad_weight2, above.sum(0)};
 }
 
+auto forward_operator() {
+  static auto op = c10::Dispatcher::singleton()
+                       .findSchemaOrThrow("mesm_plugin::feed_forward", "")
+                       .typed<decltype(feed_forward_cpu)>();
+  return op;
+}
+
 class FeedForward : public torch::autograd::Function<FeedForward> {
  public:
   static variable_list forward(
@@ -245,10 +252,7 @@ class FeedForward : public torch::autograd::Function<FeedForward> {
       int64_t seed,
       double p) {
     at::AutoDispatchBelowADInplaceOrView below;
-    static auto op = c10::Dispatcher::singleton()
-                         .findSchemaOrThrow("mesm_plugin::feed_forward", "")
-                         .typed<decltype(feed_forward_cpu)>();
-    auto [out, before] = op.call(x, mask, weight1, bias1, slope, weight2, bias2, seed, p, true);
+    auto [out, before] = forward_operator().call(x, mask, weight1, bias1, slope, weight2, bias2, seed, p, true);
     ctx->save_for_backward({x, mask.value_or(Tensor()), weight1, slope.value_or(Tensor()), weight2, before});
     ctx->saved_data["seed"] = seed;
     ctx->saved_data["p"] = p;
@@ -291,10 +295,7 @@ std::tuple<Tensor, Tensor> feed_forward_autograd(
     bool keeps) {
   if (!keeps) {
     at::AutoDispatchBelowADInplaceOrView below;
-    static auto op = c10::Dispatcher::singleton()
-                         .findSchemaOrThrow("mesm_plugin::feed_forward", "")
-                         .typed<decltype(feed_forward_cpu)>();
-    return op.call(x, mask, weight1, bias1, slope, weight2, bias2, seed, p, false);
+    return forward_operator().call(x, mask, weight1, bias1, slope, weight2, bias2, seed, p, false);
   }
   const auto outputs = FeedForward::apply(x, mask, weight1, bias1, slope, weight2, bias2, seed, p);
   return {outputs[0], outputs[1]};

@@ -11,6 +11,8 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
+from mesm_plugin.engine.guarded_optim_wrapper import StepRecord
+
 Key = tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
 
 
@@ -20,17 +22,11 @@ class StepResult:
 
     Attributes:
         losses: () each, as `BaseModel.parse_losses` names them.
-        norm: () norm of the gradients before clipping.
-        finite: () bool, whether loss and gradients were finite; if not, the step was left out.
-        parameters: Those that have gradients.
-        sound: (parameters,) bool, whether the gradient of each was finite.
+        record: As `GuardedOptimWrapper` leaves it.
     """
 
     losses: dict[str, Tensor]
-    norm: Tensor
-    finite: Tensor
-    parameters: list[nn.Parameter]
-    sound: Tensor
+    record: StepRecord
 
 
 @dataclass
@@ -89,7 +85,7 @@ class GraphedStep:
                 self._steps[key] = self._capture(inputs, optim_wrapper)
             self._steps.move_to_end(key)
             result = self._replay(self._steps[key], inputs, optim_wrapper)
-        tell(optim_wrapper, result)
+        tell(optim_wrapper, result.record)
         # The next replay writes to the same memory.
         return {name: x.clone() for name, x in result.losses.items()}
 
@@ -153,19 +149,17 @@ def step_on_device(model: BaseModel, inputs: Mapping[str, Tensor], optim_wrapper
     optimizer.found_inf = (~finite).float()
     optimizer.step()
     # Gradients are not kept, so that graphs can share their memory.
-    return StepResult({name: x.detach() for name, x in named.items()}, norm, finite.detach(), parameters, sound)
+    record = StepRecord(finite.detach(), norm, sound, parameters)
+    return StepResult({name: x.detach() for name, x in named.items()}, record)
 
 
-def tell(optim_wrapper: OptimWrapper, result: StepResult) -> None:
+def tell(optim_wrapper: OptimWrapper, record: StepRecord) -> None:
     """Leaves with the wrapper what `GuardedOptimWrapper` leaves there after a step; this waits for the device."""
-    finite = bool(result.finite)
+    finite = bool(record.finite)
     optim_wrapper.finite = finite
-    optim_wrapper.broken = set()
+    optim_wrapper.broken = set() if finite else record.broken()
     if finite:
-        optim_wrapper.message_hub.update_scalar("train/grad_norm", float(result.norm))
-    else:
-        sound = result.sound.tolist()
-        optim_wrapper.broken = {id(p) for p, is_sound in zip(result.parameters, sound, strict=True) if not is_sound}
+        optim_wrapper.message_hub.update_scalar("train/grad_norm", float(record.norm))
 
 
 def shape_key(inputs: Mapping[str, Tensor]) -> Key:

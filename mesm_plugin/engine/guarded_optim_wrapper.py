@@ -33,6 +33,10 @@ class StepRecord:
     sound: Tensor
     parameters: list[nn.Parameter]
 
+    def broken(self) -> set[int]:
+        """The parameters whose gradients were not finite, by id; this waits for the device."""
+        return {id(p) for p, is_sound in zip(self.parameters, self.sound.tolist(), strict=True) if not is_sound}
+
 
 @OPTIM_WRAPPERS.register_module()
 class GuardedOptimWrapper(OptimWrapper):

@@ -25,7 +25,7 @@ def test_feed_forward_counts_rows_that_are_no_padding() -> None:
     x = torch.randn(3, 6, 4, requires_grad=True)
     mask = torch.arange(6) < torch.tensor([6, 1, 3])[:, None]
     forward = 2 * (4 * 64 + 64 * 5)
-    run = lambda mask: feed_forward(x, linear1, nn.PReLU(), linear2, 0.1, mask)  # noqa: E731
+    run = lambda mask: feed_forward(x, linear1, nn.PReLU(), nn.Dropout(0.1), linear2, mask)  # noqa: E731
     assert count_flops(lambda: run(None)) == 18 * forward
     assert count_flops(lambda: run(mask).sum().backward()) == 3 * 10 * forward
 

@@ -104,10 +104,8 @@ class NonFiniteHook(Hook):
                 self._skipped = 0
                 continue
             losses = {name: float(value) for name, value in step.losses.items()}
-            sound = step.record.sound.tolist()
-            broken = {id(p) for p, is_sound in zip(step.record.parameters, sound, strict=True) if not is_sound}
             batch = inputs if step is pending[-1] else None
-            self._count(runner, step.number, step.vids, step.qids, losses, broken, batch)
+            self._count(runner, step.number, step.vids, step.qids, losses, step.record.broken(), batch)
 
     def _count(
         self,

@@ -21,9 +21,7 @@ class AddMLP(nn.Module):
     def forward(self, x: Tensor, attended: Tensor, rows_mask: Tensor | None = None) -> Tensor:
         """Updates x (B, L, D) by what it attended to (B, L, D); where `rows_mask` (B, L) is False, by anything."""
         layers = cast("tuple[nn.Linear, nn.Module, Dropout, nn.Linear]", tuple(self.mlp))
-        linear1, activation, dropout, linear2 = layers
-        p = dropout.p if self.training else 0.0
-        return x + self.dropout(feed_forward(attended, linear1, activation, linear2, p, rows_mask))
+        return x + self.dropout(feed_forward(attended, *layers, rows_mask))
 
 
 class AddNormFFN(nn.Module):
@@ -48,8 +46,8 @@ class AddNormFFN(nn.Module):
     def forward(self, x: Tensor, attended: Tensor, rows_mask: Tensor | None = None) -> Tensor:
         """Updates x (B, L, D) by what it attended to (B, L, D); where `rows_mask` (B, L) is False, by anything."""
         x = x + self.dropout(attended)
-        dropout = self.dropout.p if self.training else 0.0
-        update = feed_forward(self.norm1(x), self.linear1, self.activation, self.linear2, dropout, rows_mask)
+        normed = self.norm1(x)
+        update = feed_forward(normed, self.linear1, self.activation, self.dropout, self.linear2, rows_mask)
         return self.norm2(x + self.dropout(update))
 
 

@@ -141,8 +141,7 @@ class DABDecoderLayer(nn.Module):
 
     def feed_forward(self, state: Tensor) -> Tensor:
         """FFN over the states (Q, N, D)."""
-        dropout = self.dropout.p if self.training else 0.0
-        update = feed_forward(state, self.linear1, self.activation, self.linear2, dropout)
+        update = feed_forward(state, self.linear1, self.activation, self.dropout, self.linear2)
         return self.norm3(state + self.dropout(update))
 
 

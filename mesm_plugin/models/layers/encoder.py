@@ -63,8 +63,7 @@ class TransformerEncoderLayer(nn.Module):
         What comes out where `rows_mask` (P, L) is False is not to be used.
         """
         x = self.norm1(x + self.dropout(self.attention(x, position, mask, rows_mask)))
-        dropout = self.dropout.p if self.training else 0.0
-        update = feed_forward(x, self.linear1, self.activation, self.linear2, dropout, rows_mask)
+        update = feed_forward(x, self.linear1, self.activation, self.dropout, self.linear2, rows_mask)
         return self.norm2(x + self.dropout(update))
 
 

@@ -27,7 +27,7 @@ def test_equals_pytorch(activation: nn.Module, rows: int, dtype: torch.dtype) ->
     activation = activation.to(dtype)
     x = torch.randn(rows, 8, dtype=dtype, requires_grad=True)
     inputs = [x, *linear1.parameters(), *linear2.parameters(), *activation.parameters()]
-    ours, truth = feed_forward(x, linear1, activation, linear2), linear2(activation(linear1(x)))
+    ours, truth = feed_forward(x, linear1, activation, nn.Dropout(0.0), linear2), linear2(activation(linear1(x)))
     torch.testing.assert_close(ours, truth)
     for a, b in zip(gradients(ours, inputs), gradients(truth, inputs), strict=True):
         torch.testing.assert_close(a, b, atol=2e-4 if dtype == torch.float32 else 1e-10, rtol=1e-5)
@@ -57,7 +57,7 @@ def test_padding_is_left_out() -> None:
     mask = torch.arange(6) < torch.tensor([6, 1, 3, 0, 5])[:, None]
     x[~mask] = torch.nan
     x.requires_grad_()
-    out = feed_forward(x, linear1, activation, linear2, 0.0, mask)
+    out = feed_forward(x, linear1, activation, nn.Dropout(0.0), linear2, mask)
     truth = linear2(activation(linear1(x)))
     torch.testing.assert_close(out[mask], truth[mask])
     assert (out[~mask] == 0).all()
@@ -75,10 +75,10 @@ def test_dropout_follows_the_seed_of_pytorch_and_keeps_the_mean() -> None:
         nn.init.ones_(parameter)
     x = torch.zeros(2000, 1)
     torch.manual_seed(1)
-    first = feed_forward(x, linear1, nn.ReLU(), linear2, 0.2)
+    first = feed_forward(x, linear1, nn.ReLU(), nn.Dropout(0.2), linear2)
     torch.manual_seed(1)
-    assert torch.equal(first, feed_forward(x, linear1, nn.ReLU(), linear2, 0.2))
-    assert not torch.equal(first, feed_forward(x, linear1, nn.ReLU(), linear2, 0.2))
+    assert torch.equal(first, feed_forward(x, linear1, nn.ReLU(), nn.Dropout(0.2), linear2))
+    assert not torch.equal(first, feed_forward(x, linear1, nn.ReLU(), nn.Dropout(0.2), linear2))
     # Each row is a sum of 1024 numbers, 1.25 with probability 0.8: its deviation is 1.25 * sqrt(1024 * 0.16) = 16.
     assert abs(float(first.mean()) - 1024) < 4 * 16 / 2000**0.5
     assert abs(float(first.std()) - 16) < 4 * 16 / 4000**0.5
@@ -89,9 +89,9 @@ def test_training_without_gradients_gives_the_same_numbers() -> None:
     x = torch.randn(1500, 4)
     torch.manual_seed(2)
     with torch.no_grad():
-        free = feed_forward(x, linear1, nn.PReLU(), linear2, 0.1)
+        free = feed_forward(x, linear1, nn.PReLU(), nn.Dropout(0.1), linear2)
     torch.manual_seed(2)
-    torch.testing.assert_close(free, feed_forward(x, linear1, nn.PReLU(), linear2, 0.1))
+    torch.testing.assert_close(free, feed_forward(x, linear1, nn.PReLU(), nn.Dropout(0.1), linear2))
 
 
 @pytest.mark.parametrize("why", ["no operators", "half", "autocast", "slopes", "meta"])
@@ -106,7 +106,7 @@ def test_falls_back_to_pytorch(why: str, monkeypatch: pytest.MonkeyPatch) -> Non
         target = {"dtype": torch.bfloat16} if why == "half" else {"device": "meta"}
         x, linear1, linear2, activation = (part.to(**target) for part in (x, linear1, linear2, activation))
     with torch.autocast("cpu", torch.bfloat16, enabled=why == "autocast"):
-        out = feed_forward(x, linear1, activation, linear2)
+        out = feed_forward(x, linear1, activation, nn.Dropout(0.0), linear2)
         truth = linear2(activation(linear1(x)))
     assert out.dtype == truth.dtype
     assert out.device == truth.device

@@ -12,6 +12,8 @@ import torch.distributed as dist
 
 INTERVAL = 2.0
 LIMIT = 40.0
+TO_END = 5.0
+"""Seconds that the threads have at the end."""
 
 
 class Heartbeat:
@@ -34,6 +36,7 @@ class Heartbeat:
         self._ended = Event()
         self._store: dist.TCPStore | None = None
         self._heard: dict[int, float] = {}
+        self._threads: list[Thread] = []
 
     def __enter__(self) -> "Heartbeat":
         return self
@@ -46,6 +49,9 @@ class Heartbeat:
             with contextlib.suppress(RuntimeError):
                 self._store.add(f"left{dist.get_rank()}", 1)
         self._ended.set()
+        for thread in self._threads:
+            # One that is in C++ when Python ends can abort the process.
+            thread.join(TO_END)
 
     def start(self) -> None:
         """Starts; has to be called in all processes, and does nothing if there is but one."""
@@ -64,7 +70,8 @@ class Heartbeat:
         now = time.monotonic()
         self._heard = dict.fromkeys(range(dist.get_world_size()), now)
         for target in (self._count, self._watch):
-            Thread(target=target, args=(dist.get_rank(),), daemon=True).start()
+            self._threads.append(Thread(target=target, args=(dist.get_rank(),), daemon=True))
+            self._threads[-1].start()
 
     def _count(self, own: int) -> None:
         assert self._store is not None

@@ -47,7 +47,7 @@ def measure(name: str, batches: int, rounds: int, backend: str) -> dict[str, Any
     torch.manual_seed(0)
     workload = WORKLOADS[name]
     model = MODELS.build(workload.model_config())
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, weight_decay=1e-4, fused=True)
 
     def stepping(loss: Callable[[Inputs], dict[str, Tensor]]) -> Callable[[Inputs], None]:
         def step(inputs: Inputs) -> None:

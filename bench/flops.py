@@ -38,6 +38,26 @@ def attention_flops(query: Tensor, value: Tensor, key_mask: Tensor, query_mask: 
     return 2 * heads * (dims + value.shape[-1]) * int((queries * keys).sum())
 
 
+def projected_attention_flops(
+    query: Tensor,
+    key: Tensor,
+    key_mask: Tensor,
+    query_mask: Tensor | None,
+    index: Tensor | None,
+    in_weight: Tensor,
+    out_weight: Tensor,
+) -> int:
+    """Of the forward pass over the valid queries, and over the keys that one of the query items needs."""
+    items, length, _ = query.shape
+    queries = torch.full((items,), length) if query_mask is None else query_mask.sum(dim=1)
+    index = torch.arange(items) if index is None else index
+    needed = torch.zeros(key.shape[:2], dtype=torch.int64).index_add_(0, index, key_mask.long()) > 0
+    dims = in_weight.shape[0] // 3
+    rows = int(queries.sum()) * (in_weight[:dims].numel() + out_weight.numel())
+    rows += int(needed.sum()) * in_weight[dims:].numel()
+    return 2 * rows + 4 * dims * int((queries * needed.sum(dim=1)[index]).sum())
+
+
 def _lengths(mask: Tensor) -> Tensor:
     """One past the last True of each row."""
     return (mask * torch.arange(1, mask.shape[1] + 1)).amax(dim=1)
@@ -46,7 +66,7 @@ def _lengths(mask: Tensor) -> Tensor:
 @functools.cache
 def _register() -> None:
     def feed_forward(*inputs: Any, **_options: Any) -> int:
-        x, mask, weight1, _, _, weight2, *_ = inputs
+        x, _, mask, weight1, _, _, weight2, *_ = inputs
         return feed_forward_flops(x, mask, weight1, weight2)
 
     def feed_forward_backward(*inputs: Any, **_options: Any) -> int:
@@ -60,6 +80,32 @@ def _register() -> None:
     def attention_backward(*inputs: Any, **_options: Any) -> int:
         return 2 * attention(*inputs[1:])
 
-    for function in (feed_forward, feed_forward_backward, attention, attention_backward):
+    def projected_attention(*inputs: Any, **_options: Any) -> int:
+        query, _, key, _, key_mask, query_mask, index, in_weight, _, out_weight, *_ = inputs
+        sizes = (key_mask, query_mask, index, in_weight, out_weight)
+        return projected_attention_flops(query, query if key is None else key, *sizes)
+
+    def projected_attention_backward(*inputs: Any, **_options: Any) -> int:
+        _, query, _, key, _, key_mask, query_mask, index, in_weight, out_weight, *_ = inputs
+        sizes = (key_mask, query_mask, index, in_weight, out_weight)
+        return 2 * projected_attention_flops(query, query if key is None else key, *sizes)
+
+    def perceptron(*inputs: Any, **_options: Any) -> int:
+        x, weights, *_ = inputs
+        return 2 * len(x) * sum(weight.numel() for weight in weights)
+
+    def perceptron_backward(*inputs: Any, **_options: Any) -> int:
+        _, x, weights, _, of_x = inputs
+        forward = perceptron(x, weights)
+        return 2 * forward if of_x else 2 * forward - 2 * len(x) * weights[0].numel()
+
+    functions = (feed_forward, attention, projected_attention, perceptron)
+    for function in (
+        *functions,
+        feed_forward_backward,
+        attention_backward,
+        projected_attention_backward,
+        perceptron_backward,
+    ):
         operator = getattr(torch.ops.mesm_plugin, function.__name__)
         register_flop_formula(operator, get_raw=True)(function)

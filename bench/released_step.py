@@ -14,12 +14,14 @@ import json
 import statistics
 import sys
 import types
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.end_to_end import peak_rss_mb, seconds_of
 from bench.workloads import WORKLOADS, Workload
@@ -81,8 +83,23 @@ def released_inputs(workload: Workload) -> dict[str, Tensor]:
     }
 
 
-def measure(folder: Path, name: str, repeat: int) -> dict[str, Any]:
-    """Runs a workload and returns what the JSON file holds."""
+@dataclass
+class Released:
+    """The released model, in training mode.
+
+    Attributes:
+        model: The network.
+        loss: Runs it on the training batch of a workload, all losses included.
+        infer: Runs it on the same batch without losses.
+    """
+
+    model: nn.Module
+    loss: Callable[[], Tensor]
+    infer: Callable[[], Any]
+
+
+def build_released(folder: Path, name: str) -> Released:
+    """Builds the released model of a workload from a checkout of its code, with losses and a batch."""
     workload = WORKLOADS[name]
     config = json.loads((folder / "config" / CONFIGS[name]).read_text(encoding="utf-8"))
     # The tokenizer is not run: words come as features. GloVe's asks for no weights.
@@ -94,28 +111,39 @@ def measure(folder: Path, name: str, repeat: int) -> dict[str, Any]:
     torch.manual_seed(0)
     options = argparse.Namespace(**config)
     model, criterion = runner.build_model(options, None), runner.build_criterion(options)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, weight_decay=1e-4)
     inputs: dict[str, Any] = {**released_inputs(workload), "words_mask": None}
     dataset.prepare_batch_input(inputs, "cpu")
 
-    def train_step() -> None:
+    def loss() -> Tensor:
         outputs = model(**inputs, dataset_name=config["dataset_name"], is_training=True)
-        _, loss = criterion(outputs, inputs, is_training=True)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
-        optimizer.step()
+        total: Tensor = criterion(outputs, inputs, is_training=True)[1]
+        return total
 
-    def inference() -> None:
+    def infer() -> None:
         with torch.inference_mode():
             model(**inputs, dataset_name=config["dataset_name"], is_training=False)
 
-    device = torch.device("cpu")
     model.train()
     criterion.train()
+    return Released(model, loss, infer)
+
+
+def measure(folder: Path, name: str, repeat: int) -> dict[str, Any]:
+    """Runs a workload and returns what the JSON file holds."""
+    released = build_released(folder, name)
+    optimizer = torch.optim.AdamW(released.model.parameters(), lr=2e-4, weight_decay=1e-4)
+
+    def train_step() -> None:
+        loss = released.loss()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(released.model.parameters(), 0.1)
+        optimizer.step()
+
+    device = torch.device("cpu")
     train = seconds_of(train_step, repeat, device)
-    model.eval()
-    test = seconds_of(inference, repeat, device)
+    released.model.eval()
+    test = seconds_of(released.infer, repeat, device)
     return {
         "workload": name,
         "train_step_s": statistics.median(train),

@@ -90,6 +90,7 @@ HOOKS = SharedRegistry(root.HOOKS, ["mesm_plugin.engine.hooks"])
 
 OPTIM_WRAPPERS = SharedRegistry(root.OPTIM_WRAPPERS, ["mesm_plugin.engine.guarded_optim_wrapper"])
 LOOPS = SharedRegistry(root.LOOPS, ["mesm_plugin.engine.resumable_train_loop"])
+RUNNERS = SharedRegistry(root.RUNNERS, ["mesm_plugin.engine.fully_sharded_runner"])
 
 # Nothing of ours is registered in these; MMEngine warns where a default scope lacks a node.
 EVALUATOR = SharedRegistry(root.EVALUATOR)
@@ -99,7 +100,6 @@ MODEL_WRAPPERS = SharedRegistry(root.MODEL_WRAPPERS)
 OPTIMIZERS = SharedRegistry(root.OPTIMIZERS)
 OPTIM_WRAPPER_CONSTRUCTORS = SharedRegistry(root.OPTIM_WRAPPER_CONSTRUCTORS)
 PARAM_SCHEDULERS = SharedRegistry(root.PARAM_SCHEDULERS)
-RUNNERS = SharedRegistry(root.RUNNERS)
 RUNNER_CONSTRUCTORS = SharedRegistry(root.RUNNER_CONSTRUCTORS)
 STRATEGIES = SharedRegistry(root.STRATEGIES)
 TASK_UTILS = SharedRegistry(root.TASK_UTILS)

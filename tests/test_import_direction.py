@@ -22,7 +22,7 @@ ALLOWED = {
     "mesm_plugin/converters": {"registry", "engine", "utils"},
     "mesm_plugin/visualization": {"structures", "utils"},
     "mesm_plugin/engine": {"registry", "structures", "visualization", "evaluation", "utils"},
-    "mesm_plugin/matrix": {"registry", "models", "engine", "utils"},
+    "mesm_plugin/matrix": {"kernels", "registry", "models", "engine", "utils"},
     "mesm_plugin/reproduction": {"registry", "engine", "evaluation", "utils"},
     "mesm_plugin/apis": {"registry", "structures", "datasets", "evaluation", "engine", "visualization", "utils"},
     "mesm_plugin/browsing": {"registry", "datasets"},

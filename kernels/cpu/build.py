@@ -56,7 +56,7 @@ def _try_to_load() -> bool:
     return True
 
 
-def _fake(x: Tensor, seed: Tensor, p: float) -> Tensor:
+def _fake(x: Tensor, seed: Tensor | None, p: float) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
@@ -72,7 +72,7 @@ def _flags() -> list[str]:
 
 
 def _load() -> None:
-    # Not at the top: only training on a CPU needs it.
+    # Not at the top: only CPUs need it.
     from torch.utils import cpp_extension
 
     flags = _flags()

@@ -3,7 +3,6 @@
 // Dropout of CPU tensors. With its seed given, the operator is linear in the tensor and its own adjoint: the backward
 // pass applies it to the gradient, and keeps nothing but the seed.
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Dispatch.h>
 #include <ATen/OpMathType.h>
 #include <ATen/Parallel.h>
@@ -13,9 +12,10 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-#include <mutex>
+#include <optional>
 
 #include "philox.h"
+#include "seed.h"
 
 namespace {
 
@@ -45,11 +45,7 @@ void apply(const T* x, T* out, int64_t size, uint64_t seed, double p) {
   });
 }
 
-at::Tensor dropout_cpu(const at::Tensor& x, const at::Tensor& seed, double p) {
-  TORCH_CHECK_VALUE(
-      seed.scalar_type() == at::kLong && seed.dim() == 0 && seed.is_cpu(),
-      "seed must be an int64 tensor without dimensions on the CPU, got ",
-      seed.toString());
+at::Tensor seeded_dropout_cpu(const at::Tensor& x, int64_t seed, double p) {
   TORCH_CHECK_VALUE(p >= 0 && p < 1, "p must be at least 0 and below 1, got ", p);
   const at::Tensor input = x.contiguous();
   at::Tensor out = at::empty_like(input);
@@ -58,23 +54,33 @@ at::Tensor dropout_cpu(const at::Tensor& x, const at::Tensor& seed, double p) {
         input.const_data_ptr<scalar_t>(),
         out.mutable_data_ptr<scalar_t>(),
         input.numel(),
-        static_cast<uint64_t>(*seed.const_data_ptr<int64_t>()),
+        static_cast<uint64_t>(seed),
         p);
   });
   return out;
 }
 
-// A seed from PyTorch's default generator.
-int64_t draw_seed() {
-  at::Generator generator = at::detail::getDefaultCPUGenerator();
-  const std::lock_guard<std::mutex> lock(generator.mutex());
-  return static_cast<int64_t>(at::check_generator<at::CPUGeneratorImpl>(generator)->random64());
+// Compiled graphs, which may not hold a number that changes, give the seed as a tensor.
+at::Tensor dropout_cpu(const at::Tensor& x, const std::optional<at::Tensor>& seed, double p) {
+  if (!seed.has_value()) return seeded_dropout_cpu(x, mesm::seed_for(std::nullopt, p), p);
+  TORCH_CHECK_VALUE(
+      seed->scalar_type() == at::kLong && seed->dim() == 0 && seed->is_cpu(),
+      "seed must be an int64 tensor without dimensions on the CPU, got ",
+      seed->toString());
+  return seeded_dropout_cpu(x, *seed->const_data_ptr<int64_t>(), p);
 }
 
 at::Tensor call(const at::Tensor& x, const at::Tensor& seed, double p) {
   static auto op = c10::Dispatcher::singleton()
                        .findSchemaOrThrow("mesm_plugin::dropout", "")
-                       .typed<at::Tensor(const at::Tensor&, const at::Tensor&, double)>();
+                       .typed<decltype(dropout_cpu)>();
+  return op.call(x, seed, p);
+}
+
+at::Tensor call(const at::Tensor& x, int64_t seed, double p) {
+  static auto op = c10::Dispatcher::singleton()
+                       .findSchemaOrThrow("mesm_plugin::seeded_dropout", "")
+                       .typed<decltype(seeded_dropout_cpu)>();
   return op.call(x, seed, p);
 }
 
@@ -94,21 +100,43 @@ class Dropout : public torch::autograd::Function<Dropout> {
   }
 };
 
-at::Tensor dropout_autograd(const at::Tensor& x, const at::Tensor& seed, double p) {
-  return Dropout::apply(x, seed, p);
+class SeededDropout : public torch::autograd::Function<SeededDropout> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x, int64_t seed, double p) {
+    ctx->saved_data["seed"] = seed;
+    ctx->saved_data["p"] = p;
+    at::AutoDispatchBelowADInplaceOrView below;
+    return call(x, seed, p);
+  }
+
+  static torch::autograd::variable_list backward(
+      torch::autograd::AutogradContext* ctx, const torch::autograd::variable_list& gradients) {
+    return {call(gradients[0], ctx->saved_data["seed"].toInt(), ctx->saved_data["p"].toDouble()), {}, {}};
+  }
+};
+
+at::Tensor dropout_autograd(const at::Tensor& x, const std::optional<at::Tensor>& seed, double p) {
+  if (seed.has_value()) return Dropout::apply(x, *seed, p);
+  return SeededDropout::apply(x, mesm::seed_for(std::nullopt, p), p);
+}
+
+at::Tensor seeded_dropout_autograd(const at::Tensor& x, int64_t seed, double p) {
+  return SeededDropout::apply(x, seed, p);
 }
 
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(mesm_plugin, library) {
-  library.def("draw_seed() -> int", draw_seed);
-  library.def("dropout(Tensor x, Tensor seed, float p) -> Tensor");
+  library.def("dropout(Tensor x, Tensor? seed, float p) -> Tensor");
+  library.def("seeded_dropout(Tensor x, int seed, float p) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(mesm_plugin, CPU, library) {
   library.impl("dropout", dropout_cpu);
+  library.impl("seeded_dropout", seeded_dropout_cpu);
 }
 
 TORCH_LIBRARY_IMPL(mesm_plugin, Autograd, library) {
   library.impl("dropout", dropout_autograd);
+  library.impl("seeded_dropout", seeded_dropout_autograd);
 }

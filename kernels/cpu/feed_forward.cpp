@@ -1,23 +1,19 @@
 // Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 //
-// The feed-forward network of a transformer layer for CPU tensors: linear, PReLU or ReLU, dropout, linear. Rows go
-// through it in stretches whose hidden channels stay in the cache, and rows that a mask names as padding do not go
-// through it at all. Kept for the backward pass are the rows, the numbers before the activation and the seed.
+// The feed-forward block of a transformer layer for CPU tensors: linear, PReLU or ReLU, dropout, linear, dropout, the
+// sum with a residual, and layer normalisation. Each thread takes stretches of rows through all of it, so that hidden
+// channels never leave its cache, and rows that a mask names as padding do not go through it at all. Kept for the
+// backward pass are the rows, the numbers before the activation, the sum and the seed.
 
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/full_like.h>
-#include <ATen/ops/index_select.h>
 #include <ATen/ops/mm.h>
-#include <ATen/ops/nonzero.h>
-#include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -25,42 +21,35 @@
 #include <tuple>
 #include <vector>
 
-#include "philox.h"
+#include "residual_connection.h"
+#include "rows.h"
+#include "seed.h"
 
 namespace {
 
 using at::Tensor;
-using mesm::kBlock;
+using std::optional;
 using torch::autograd::variable_list;
 
-// Hidden numbers of a stretch of rows: with their gradients they fit into a second-level cache of 2 MB.
+// Hidden numbers of a stretch of rows: with the weights' gradients they fit into a second-level cache of 2 MB.
 constexpr int64_t kStretch = 1 << 18;
+// The second dropout takes its words from blocks that the first one cannot reach.
+constexpr uint64_t kOutBlocks = uint64_t(1) << 56;
 
-int64_t rows_at_once(int64_t hidden) { return std::max<int64_t>(kBlock, kStretch / hidden / kBlock * kBlock); }
-
-// The rows that are no padding, as indices; nothing where all are needed.
-std::optional<Tensor> valid_rows(const std::optional<Tensor>& mask) {
-  if (!mask.has_value()) return std::nullopt;
-  const Tensor flat = mask->reshape({-1});
-  const Tensor rows = at::nonzero(flat).squeeze(1);
-  if (rows.numel() == flat.numel()) return std::nullopt;
-  return rows;
+mesm::Stretches stretches_of(const mesm::RowList& rows, int64_t hidden) {
+  return {rows.count(), std::max<int64_t>(32, kStretch / std::max<int64_t>(hidden, 1))};
 }
 
-Tensor take(const Tensor& x, const std::optional<Tensor>& rows) {
-  return rows.has_value() ? x.index_select(0, *rows) : x.contiguous();
-}
-
-Tensor put_back(const Tensor& x, const std::optional<Tensor>& rows, int64_t size) {
-  if (!rows.has_value()) return x;
-  Tensor out = at::zeros({size, x.size(1)}, x.options());
-  out.index_copy_(0, *rows, x);
-  return out;
+// The rows that are no padding.
+mesm::RowList rows_of(const optional<Tensor>& mask, int64_t size) {
+  if (!mask.has_value()) return mesm::RowList(size);
+  return {mask->contiguous().const_data_ptr<bool>(), size};
 }
 
 template <typename T>
 inline void activate_block(
-    const T* __restrict before,
+    T* __restrict before,
+    const T* __restrict bias,
     T* __restrict out,
     const uint32_t* __restrict words,
     int size,
@@ -68,7 +57,9 @@ inline void activate_block(
     uint32_t threshold,
     T scale) {
   for (int i = 0; i < size; ++i) {
-    out[i] = before[i] * (before[i] > T(0) ? T(1) : slope) * (words[i] < threshold ? T(0) : scale);
+    const T x = before[i] + bias[i];
+    before[i] = x;
+    out[i] = x * (x > T(0) ? T(1) : slope) * (words[i] < threshold ? T(0) : scale);
   }
 }
 
@@ -96,139 +87,229 @@ inline T activate_block_backward(
 
 // ReLU is a PReLU of slope 0.
 template <typename T>
-T slope_of(const std::optional<Tensor>& slope) {
+T slope_of(const optional<Tensor>& slope) {
   return slope.has_value() ? *slope->const_data_ptr<T>() : T(0);
 }
 
+// Adds the bias, in place, while the numbers are in the cache: addmm would write it first, and read it again.
 template <typename T>
-void activate_and_drop(const T* before, T* out, int64_t size, int64_t first_block, T slope, uint64_t seed, double p) {
+void activate_and_drop(
+    T* before, const T* bias, T* out, int64_t hidden, uint64_t first_block, T slope, uint64_t seed, double p) {
   const uint32_t threshold = mesm::threshold_of(p);
   const T scale = static_cast<T>(1 / (1 - p));
-  at::parallel_for(0, mesm::blocks_of(size), mesm::kGrain / kBlock, [=](int64_t begin, int64_t end) {
-    mesm::for_blocks(begin, end, size, first_block, seed, p > 0, [=](int64_t start, auto count, const uint32_t* words) {
-      activate_block<T>(before + start, out + start, words, count, slope, threshold, scale);
-    });
-  });
+  const auto work = [=](int64_t start, auto count, const uint32_t* words) {
+    activate_block<T>(before + start, bias + start, out + start, words, count, slope, threshold, scale);
+  };
+  mesm::for_blocks(0, mesm::blocks_of(hidden), hidden, first_block, seed, p > 0, work);
 }
 
 // Turns the gradient of what came out of the dropout into that of what went into the activation, writes what came out
 // of the dropout once more, and returns the gradient of the slope.
 template <typename T>
-double activate_backward(
-    const T* before, T* gradient, T* out, int64_t size, int64_t first_block, T slope, uint64_t seed, double p) {
+T activate_backward(
+    const T* before, T* gradient, T* out, int64_t hidden, uint64_t first_block, T slope, uint64_t seed, double p) {
   const uint32_t threshold = mesm::threshold_of(p);
   const T scale = static_cast<T>(1 / (1 - p));
-  const int64_t blocks = mesm::blocks_of(size), grain = mesm::kGrain / kBlock;
-  // One sum for each stretch of fixed length, so that the total does not depend on the number of threads.
-  std::vector<double> sums((blocks + grain - 1) / grain, 0.0);
-  double* const partial = sums.data();
-  at::parallel_for(0, static_cast<int64_t>(sums.size()), 1, [=](int64_t begin, int64_t end) {
-    for (int64_t part = begin; part < end; ++part) {
-      double total = 0;
-      const int64_t first = part * grain, last = std::min(blocks, first + grain);
-      const auto work = [=, &total](int64_t start, auto count, const uint32_t* words) {
-        total += activate_block_backward<T>(
-            before + start, gradient + start, out + start, words, count, slope, threshold, scale);
-      };
-      mesm::for_blocks(first, last, size, first_block, seed, p > 0, work);
-      partial[part] = total;
-    }
-  });
-  double total = 0;
-  for (const double sum : sums) total += sum;
+  T total = 0;
+  const auto work = [=, &total](int64_t start, auto count, const uint32_t* words) {
+    total += activate_block_backward<T>(
+        before + start, gradient + start, out + start, words, count, slope, threshold, scale);
+  };
+  mesm::for_blocks(0, mesm::blocks_of(hidden), hidden, first_block, seed, p > 0, work);
   return total;
 }
 
-void check(const Tensor& x, const std::optional<Tensor>& mask, const Tensor& weight1, const Tensor& weight2, double p) {
+template <typename T>
+const T* data_of(const optional<Tensor>& x) {
+  return x.has_value() ? x->const_data_ptr<T>() : nullptr;
+}
+
+// Output (R, D), and for the backward pass the hidden numbers before the activation, the sums and the norm's moments of
+// the rows that are no padding, at the front.
+std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_cpu(
+    const Tensor& x,
+    const Tensor& residual,
+    const optional<Tensor>& mask,
+    const Tensor& weight1,
+    const Tensor& bias1,
+    const optional<Tensor>& slope,
+    const Tensor& weight2,
+    const Tensor& bias2,
+    const optional<Tensor>& gamma,
+    const optional<Tensor>& beta,
+    double eps,
+    optional<int64_t> seed_or_none,
+    double p,
+    bool keeps) {
   TORCH_CHECK_VALUE(x.dim() == 2 && weight1.dim() == 2 && weight2.dim() == 2, "x and the weights must be matrices");
   TORCH_CHECK_VALUE(p >= 0 && p < 1, "p must be at least 0 and below 1, got ", p);
   TORCH_CHECK_VALUE(!mask.has_value() || mask->numel() == x.size(0), "mask must have an element for each row of x");
-}
-
-std::tuple<Tensor, Tensor> feed_forward_cpu(
-    const Tensor& x,
-    const std::optional<Tensor>& mask,
-    const Tensor& weight1,
-    const Tensor& bias1,
-    const std::optional<Tensor>& slope,
-    const Tensor& weight2,
-    const Tensor& bias2,
-    int64_t seed,
-    double p,
-    bool keeps) {
-  check(x, mask, weight1, weight2, p);
-  const auto rows = valid_rows(mask);
-  const Tensor input = take(x, rows);
-  const int64_t count = input.size(0), hidden = weight1.size(0), step = rows_at_once(hidden);
-  // Its shape does not depend on the mask; pages behind the last valid row are never touched.
-  Tensor before = at::empty({keeps ? x.size(0) : std::min(count, step), hidden}, x.options());
-  Tensor after = keeps ? at::empty({std::min(count, step), hidden}, x.options()) : before;
-  Tensor out = at::empty({count, weight2.size(0)}, x.options());
+  TORCH_CHECK_VALUE(
+      residual.dim() == 2 && residual.size(0) == x.size(0) && residual.size(1) == weight2.size(0),
+      "residual must have the rows of x and the channels of the output");
+  TORCH_CHECK_VALUE(
+      gamma.has_value() == beta.has_value() &&
+          (!gamma.has_value() || (gamma->numel() == weight2.size(0) && beta->numel() == weight2.size(0))),
+      "gamma and beta must be given together, with the channels of the output");
+  TORCH_CHECK_VALUE(
+      bias1.numel() == weight1.size(0) && bias2.numel() == weight2.size(0), "the biases must fit their weights");
+  const Tensor input = x.contiguous(), beside = residual.contiguous();
+  const mesm::RowList rows = rows_of(mask, x.size(0));
+  const int64_t hidden = weight1.size(0), dims = weight2.size(0), blocks = mesm::blocks_of(hidden);
+  const mesm::Stretches plan = stretches_of(rows, hidden);
+  const uint64_t seed = static_cast<uint64_t>(mesm::seed_for(seed_or_none, p));
+  const bool norms = gamma.has_value();
+  // Their shape does not depend on the mask; pages behind the last valid row are never touched.
+  const Tensor before = at::empty({keeps ? x.size(0) : 0, hidden}, x.options());
+  const Tensor sums = at::empty({keeps && norms ? x.size(0) : 0, dims}, x.options());
+  const Tensor moments = at::empty({keeps && norms ? x.size(0) : 0, 2}, x.options());
+  Tensor out = at::empty({x.size(0), dims}, x.options());
+  rows.fill_others(out);
   const Tensor first = weight1.t(), second = weight2.t();
-  for (int64_t start = 0; start < count; start += step) {
-    const int64_t size = std::min(step, count - start);
-    Tensor stretch = before.narrow(0, keeps ? start : 0, size);
-    Tensor dropped = after.narrow(0, 0, size);
-    at::addmm_out(stretch, bias1, input.narrow(0, start, size), first);
-    AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "feed_forward", [&] {
-      activate_and_drop<scalar_t>(
-          stretch.const_data_ptr<scalar_t>(),
-          dropped.mutable_data_ptr<scalar_t>(),
-          size * hidden,
-          start * hidden / kBlock,
-          slope_of<scalar_t>(slope),
-          static_cast<uint64_t>(seed),
-          p);
-    });
-    Tensor result = out.narrow(0, start, size);
-    at::addmm_out(result, bias2, dropped, second);
-  }
-  return {put_back(out, rows, x.size(0)), keeps ? before : at::empty({0, hidden}, x.options())};
+  at::parallel_for(0, plan.count, 1, [&](int64_t begin, int64_t end) {
+    const at::AutoDispatchBelowADInplaceOrView below;
+    const Tensor room = at::empty({plan.step, input.size(1)}, x.options());
+    const Tensor wide = at::empty({plan.step, hidden}, x.options());
+    const Tensor wide_before = keeps ? Tensor() : at::empty({plan.step, hidden}, x.options());
+    const Tensor narrow_room = at::empty({plan.step, dims}, x.options());
+    for (int64_t part = begin; part < end; ++part) {
+      const int64_t start = part * plan.step, size = plan.size(part);
+      Tensor stretch = keeps ? before.narrow(0, start, size) : wide_before.narrow(0, 0, size);
+      at::mm_out(stretch, rows.take(input, start, size, room), first);
+      Tensor dropped = wide.narrow(0, 0, size), update = narrow_room.narrow(0, 0, size);
+      AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "feed_forward", [&] {
+        scalar_t* const from = stretch.mutable_data_ptr<scalar_t>();
+        const scalar_t* const offset1 = bias1.const_data_ptr<scalar_t>();
+        scalar_t* const to = dropped.mutable_data_ptr<scalar_t>();
+        const scalar_t side = slope_of<scalar_t>(slope);
+        for (int64_t i = 0; i < size; ++i) {
+          activate_and_drop(from + i * hidden, offset1, to + i * hidden, hidden, (start + i) * blocks, side, seed, p);
+        }
+        at::mm_out(update, dropped, second);
+        scalar_t* const added = update.mutable_data_ptr<scalar_t>();
+        const scalar_t* const offset2 = bias2.const_data_ptr<scalar_t>();
+        const scalar_t* const old = beside.const_data_ptr<scalar_t>();
+        const scalar_t *const w = data_of<scalar_t>(gamma), *const offset = data_of<scalar_t>(beta);
+        scalar_t* const result = out.mutable_data_ptr<scalar_t>();
+        scalar_t* const kept = sums.mutable_data_ptr<scalar_t>();
+        auto* const stats = reinterpret_cast<mesm::Moments<scalar_t>*>(moments.mutable_data_ptr<scalar_t>());
+        const int64_t out_blocks = mesm::blocks_of(dims);
+        for (int64_t i = 0; i < size; ++i) {
+          const int64_t row = rows[start + i];
+          scalar_t* const target = result + row * dims;
+          scalar_t* const sum = !norms ? target : keeps ? kept + (start + i) * dims : added + i * dims;
+          const uint64_t block = kOutBlocks + (start + i) * out_blocks;
+          mesm::accumulate(added + i * dims, offset2, dims);
+          mesm::add_dropped(old + row * dims, added + i * dims, sum, dims, block, seed, p);
+          if (!norms) continue;
+          const auto of_row = mesm::normalise_row(sum, target, w, offset, dims, eps);
+          if (keeps) stats[start + i] = of_row;
+        }
+      });
+    }
+  });
+  return {out, before, sums, moments};
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> feed_forward_backward_cpu(
+// Gradients of x, the residual, weight1, bias1, slope, weight2, bias2, gamma and beta.
+using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+Gradients feed_forward_backward_cpu(
     const Tensor& gradient,
     const Tensor& x,
-    const std::optional<Tensor>& mask,
+    const optional<Tensor>& mask,
     const Tensor& weight1,
-    const std::optional<Tensor>& slope,
+    const optional<Tensor>& slope,
     const Tensor& weight2,
+    const optional<Tensor>& gamma,
     const Tensor& before,
-    int64_t seed,
+    const Tensor& sums,
+    const Tensor& moments,
+    int64_t seed_number,
     double p) {
-  const auto rows = valid_rows(mask);
-  const Tensor input = take(x, rows), above = take(gradient, rows);
-  const int64_t count = input.size(0), hidden = weight1.size(0), step = rows_at_once(hidden);
-  Tensor grad_x = at::empty_like(input);
-  Tensor grad_weight1 = at::zeros_like(weight1), grad_weight2 = at::zeros_like(weight2);
-  Tensor grad_bias1 = at::zeros({hidden}, x.options());
-  Tensor inner = at::empty({std::min(count, step), hidden}, x.options()), after = at::empty_like(inner);
-  double grad_slope = 0;
-  for (int64_t start = 0; start < count; start += step) {
-    const int64_t size = std::min(step, count - start);
-    const Tensor above_stretch = above.narrow(0, start, size);
-    Tensor stretch = inner.narrow(0, 0, size), dropped = after.narrow(0, 0, size);
-    at::mm_out(stretch, above_stretch, weight2);
-    AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "feed_forward_backward", [&] {
-      grad_slope += activate_backward<scalar_t>(
-          before.narrow(0, start, size).const_data_ptr<scalar_t>(),
-          stretch.mutable_data_ptr<scalar_t>(),
-          dropped.mutable_data_ptr<scalar_t>(),
-          size * hidden,
-          start * hidden / kBlock,
-          slope_of<scalar_t>(slope),
-          static_cast<uint64_t>(seed),
-          p);
-    });
-    grad_weight2.addmm_(above_stretch.t(), dropped);
-    grad_weight1.addmm_(stretch.t(), input.narrow(0, start, size));
-    grad_bias1.add_(stretch.sum(0));
-    Tensor result = grad_x.narrow(0, start, size);
-    at::mm_out(result, stretch, weight1);
-  }
-  const Tensor slope_gradient =
-      slope.has_value() ? at::full_like(*slope, grad_slope) : at::empty({0}, x.options());
-  return {put_back(grad_x, rows, x.size(0)), grad_weight1, grad_bias1, slope_gradient, grad_weight2, above.sum(0)};
+  const Tensor input = x.contiguous(), above_all = gradient.contiguous();
+  const mesm::RowList rows = rows_of(mask, x.size(0));
+  const int64_t hidden = weight1.size(0), dims = weight2.size(0), blocks = mesm::blocks_of(hidden);
+  const mesm::Stretches plan = stretches_of(rows, hidden);
+  const auto seed = static_cast<uint64_t>(seed_number);
+  const bool norms = gamma.has_value();
+  Tensor grad_x = at::empty_like(input), grad_residual = at::empty_like(above_all);
+  rows.fill_others(grad_x);
+  rows.fill_others(grad_residual);
+  // Each thread adds up the gradients of its own rows: both weights, and bias1, bias2, gamma, beta and slope.
+  mesm::ThreadSums grads1(weight1), grads2(weight2);
+  const Tensor small = at::zeros({at::get_num_threads(), hidden + 3 * dims + 1}, x.options());
+  at::parallel_for(0, plan.count, 1, [&](int64_t begin, int64_t end) {
+    const at::AutoDispatchBelowADInplaceOrView below;
+    const int64_t thread = at::get_thread_num();
+    const Tensor room = at::empty({plan.step, input.size(1)}, x.options());
+    const Tensor inner = at::empty({plan.step, hidden}, x.options()), after = at::empty_like(inner);
+    const Tensor above_room = at::empty({plan.step, dims}, x.options());
+    const Tensor result_room = at::empty({plan.step, input.size(1)}, x.options());
+    for (int64_t part = begin; part < end; ++part) {
+      const int64_t start = part * plan.step, size = plan.size(part);
+      Tensor above = above_room.narrow(0, 0, size), stretch = inner.narrow(0, 0, size);
+      Tensor dropped = after.narrow(0, 0, size);
+      AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "feed_forward_backward", [&] {
+        scalar_t* const to_small = small.mutable_data_ptr<scalar_t>() + thread * small.size(1);
+        scalar_t* const to_bias2 = to_small + hidden;
+        scalar_t* const above_data = above.mutable_data_ptr<scalar_t>();
+        const scalar_t* const all = above_all.const_data_ptr<scalar_t>();
+        scalar_t* const to_residual = grad_residual.mutable_data_ptr<scalar_t>();
+        const scalar_t* const w = data_of<scalar_t>(gamma);
+        const auto* const stats = reinterpret_cast<const mesm::Moments<scalar_t>*>(moments.const_data_ptr<scalar_t>());
+        const int64_t out_blocks = mesm::blocks_of(dims);
+        for (int64_t i = 0; i < size; ++i) {
+          const int64_t row = rows[start + i];
+          scalar_t* const of_sum = to_residual + row * dims;
+          if (norms) {
+            std::fill_n(of_sum, dims, scalar_t(0));
+            mesm::normalise_row_backward(
+                all + row * dims,
+                sums.const_data_ptr<scalar_t>() + (start + i) * dims,
+                w,
+                stats[start + i],
+                of_sum,
+                to_bias2 + dims,
+                to_bias2 + 2 * dims,
+                dims);
+          } else {
+            std::copy_n(all + row * dims, dims, of_sum);
+          }
+          scalar_t* const of_update = above_data + i * dims;
+          mesm::drop_row(of_sum, of_update, dims, kOutBlocks + (start + i) * out_blocks, seed, p);
+          mesm::accumulate(to_bias2, of_update, dims);
+        }
+        at::mm_out(stretch, above, weight2);
+        scalar_t* const grads = stretch.mutable_data_ptr<scalar_t>();
+        scalar_t* const out = dropped.mutable_data_ptr<scalar_t>();
+        const scalar_t* const from = before.const_data_ptr<scalar_t>() + start * hidden;
+        const scalar_t side = slope_of<scalar_t>(slope);
+        for (int64_t i = 0; i < size; ++i) {
+          const int64_t at = i * hidden;
+          to_small[hidden + 3 * dims] += activate_backward(
+              from + at, grads + at, out + at, hidden, (start + i) * blocks, side, seed, p);
+          mesm::accumulate(to_small, grads + at, hidden);
+        }
+      });
+      grads2.add_product(thread, above.t(), dropped);
+      grads1.add_product(thread, stretch.t(), rows.take(input, start, size, room));
+      Tensor result = rows.target(grad_x, start, size, result_room);
+      at::mm_out(result, stretch, weight1);
+      rows.put(result, grad_x, start, size);
+    }
+  });
+  const Tensor sum = small.sum(0);
+  return {
+      grad_x,
+      grad_residual,
+      grads1.total(),
+      sum.narrow(0, 0, hidden),
+      slope.has_value() ? sum.narrow(0, hidden + 3 * dims, 1).reshape(slope->sizes()) : at::empty({0}, x.options()),
+      grads2.total(),
+      sum.narrow(0, hidden, dims),
+      sum.narrow(0, hidden + dims, dims),
+      sum.narrow(0, hidden + 2 * dims, dims)};
 }
 
 auto forward_operator() {
@@ -243,73 +324,105 @@ class FeedForward : public torch::autograd::Function<FeedForward> {
   static variable_list forward(
       torch::autograd::AutogradContext* ctx,
       const Tensor& x,
-      const std::optional<Tensor>& mask,
+      const Tensor& residual,
+      const optional<Tensor>& mask,
       const Tensor& weight1,
       const Tensor& bias1,
-      const std::optional<Tensor>& slope,
+      const optional<Tensor>& slope,
       const Tensor& weight2,
       const Tensor& bias2,
+      const optional<Tensor>& gamma,
+      const optional<Tensor>& beta,
+      double eps,
       int64_t seed,
       double p) {
     at::AutoDispatchBelowADInplaceOrView below;
-    auto [out, before] = forward_operator().call(x, mask, weight1, bias1, slope, weight2, bias2, seed, p, true);
-    ctx->save_for_backward({x, mask.value_or(Tensor()), weight1, slope.value_or(Tensor()), weight2, before});
+    auto [out, before, sums, moments] = forward_operator().call(
+        x, residual, mask, weight1, bias1, slope, weight2, bias2, gamma, beta, eps, seed, p, true);
+    const Tensor none;
+    ctx->save_for_backward(
+        {x, mask.value_or(none), weight1, slope.value_or(none), weight2, gamma.value_or(none), before, sums, moments});
     ctx->saved_data["seed"] = seed;
     ctx->saved_data["p"] = p;
-    ctx->mark_non_differentiable({before});
+    ctx->mark_non_differentiable({before, sums, moments});
     ctx->set_materialize_grads(false);
-    return {out, before};
+    return {out, before, sums, moments};
   }
 
   static variable_list backward(torch::autograd::AutogradContext* ctx, const variable_list& gradients) {
-    if (!gradients[0].defined()) return variable_list(9);
+    if (!gradients[0].defined()) return variable_list(13);
     const auto saved = ctx->get_saved_variables();
-    const auto optional = [](const Tensor& x) { return x.defined() ? std::optional<Tensor>(x) : std::nullopt; };
+    const auto optional_of = [](const Tensor& x) { return x.defined() ? optional<Tensor>(x) : std::nullopt; };
     static auto op = c10::Dispatcher::singleton()
                          .findSchemaOrThrow("mesm_plugin::feed_forward_backward", "")
                          .typed<decltype(feed_forward_backward_cpu)>();
-    auto [x, weight1, bias1, slope, weight2, bias2] = op.call(
+    auto [x, residual, weight1, bias1, slope, weight2, bias2, gamma, beta] = op.call(
         gradients[0],
         saved[0],
-        optional(saved[1]),
+        optional_of(saved[1]),
         saved[2],
-        optional(saved[3]),
+        optional_of(saved[3]),
         saved[4],
-        saved[5],
+        optional_of(saved[5]),
+        saved[6],
+        saved[7],
+        saved[8],
         ctx->saved_data["seed"].toInt(),
         ctx->saved_data["p"].toDouble());
-    return {x, {}, weight1, bias1, saved[3].defined() ? slope : Tensor(), weight2, bias2, {}, {}};
+    const bool norms = saved[5].defined();
+    return {
+        x,
+        residual,
+        {},
+        weight1,
+        bias1,
+        saved[3].defined() ? slope : Tensor(),
+        weight2,
+        bias2,
+        norms ? gamma : Tensor(),
+        norms ? beta : Tensor(),
+        {},
+        {},
+        {}};
   }
 };
 
-std::tuple<Tensor, Tensor> feed_forward_autograd(
+std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_autograd(
     const Tensor& x,
-    const std::optional<Tensor>& mask,
+    const Tensor& residual,
+    const optional<Tensor>& mask,
     const Tensor& weight1,
     const Tensor& bias1,
-    const std::optional<Tensor>& slope,
+    const optional<Tensor>& slope,
     const Tensor& weight2,
     const Tensor& bias2,
-    int64_t seed,
+    const optional<Tensor>& gamma,
+    const optional<Tensor>& beta,
+    double eps,
+    optional<int64_t> seed,
     double p,
     bool keeps) {
   if (!keeps) {
     at::AutoDispatchBelowADInplaceOrView below;
-    return forward_operator().call(x, mask, weight1, bias1, slope, weight2, bias2, seed, p, false);
+    return forward_operator().call(
+        x, residual, mask, weight1, bias1, slope, weight2, bias2, gamma, beta, eps, seed, p, false);
   }
-  const auto outputs = FeedForward::apply(x, mask, weight1, bias1, slope, weight2, bias2, seed, p);
-  return {outputs[0], outputs[1]};
+  const auto outputs = FeedForward::apply(
+      x, residual, mask, weight1, bias1, slope, weight2, bias2, gamma, beta, eps, mesm::seed_for(seed, p), p);
+  return {outputs[0], outputs[1], outputs[2], outputs[3]};
 }
 
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(mesm_plugin, library) {
   library.def(
-      "feed_forward(Tensor x, Tensor? mask, Tensor weight1, Tensor bias1, Tensor? slope, Tensor weight2, Tensor bias2, "
-      "int seed, float p, bool keeps) -> (Tensor, Tensor)");
+      "feed_forward(Tensor x, Tensor residual, Tensor? mask, Tensor weight1, Tensor bias1, Tensor? slope, "
+      "Tensor weight2, Tensor bias2, Tensor? gamma, Tensor? beta, float eps, int? seed, float p, bool keeps) -> "
+      "(Tensor, Tensor, Tensor, Tensor)");
   library.def(
       "feed_forward_backward(Tensor gradient, Tensor x, Tensor? mask, Tensor weight1, Tensor? slope, Tensor weight2, "
-      "Tensor before, int seed, float p) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "Tensor? gamma, Tensor before, Tensor sums, Tensor moments, int seed, float p) -> "
+      "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(mesm_plugin, CPU, library) {

@@ -19,8 +19,8 @@ def masked_attention(
 ) -> Tensor:
     """Multi-head attention to masked keys, by the fastest implementation that the device has.
 
-    In training with dropout on a CPU, a C++ operator does it (float32 and float64): it keeps no weights for the
-    backward pass, and leaves out what lies behind the last valid key and query of an item. The rest is PyTorch's.
+    On a CPU a C++ operator does it (float32 and float64): it keeps no weights for the backward pass, and leaves out
+    what lies behind the last valid key and query of an item. The rest is PyTorch's.
 
     Args:
         query: (B, Lq, H, d).
@@ -34,11 +34,11 @@ def masked_attention(
     Returns:
         (B, Lq, H, dv).
     """
+    scale = query.shape[-1] ** -0.5
+    if suitable(query, key, value):
+        return attend_in_cpp(query, key, value, mask, scale, dropout_p, query_mask)
     if dropout_p > 0 and not query.is_cuda:
         # PyTorch has no fused kernel for this on a CPU, and its fallback copies the weights more often.
-        scale = query.shape[-1] ** -0.5
-        if suitable(query, key, value):
-            return attend_in_cpp(query, key, value, mask, scale, dropout_p, query_mask)
         return attend(query, key, value, mask, scale, dropout_p)
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     attended = F.scaled_dot_product_attention(query, key, value, mask[:, None, None, :], dropout_p)
@@ -55,5 +55,4 @@ def attend_in_cpp(
     query_mask: Tensor | None = None,
 ) -> Tensor:
     """`reference.attend` by the C++ operator, for `suitable` tensors; for `query_mask` see `masked_attention`."""
-    seed = torch.ops.mesm_plugin.draw_seed() if dropout_p > 0 else 0
-    return torch.ops.mesm_plugin.attention(query, key, value, mask, query_mask, seed, dropout_p, scale)[0]
+    return torch.ops.mesm_plugin.attention(query, key, value, mask, query_mask, None, dropout_p, scale)[0]

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mesm_plugin.kernels.arguments import autocasting, check_number, check_tensors, integer
-from mesm_plugin.kernels.backend import Backend, check_backend
+from mesm_plugin.kernels.backend import Backend, asked_for, check_backend
 from mesm_plugin.kernels.cross_attention.attention import bidirectional_cross_attention, cross_attention
+from mesm_plugin.kernels.cross_attention.projected_attention import projected_attention
 
 
 class SharedCrossAttention(nn.Module):
@@ -138,7 +139,45 @@ class SharedCrossAttention(nn.Module):
         projected = self._linear(queries, weights[0], biases[0])
         return [(query.squeeze(2), key, value) for query, (key, value) in zip(projected, pairs, strict=True)]
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, index: Tensor | None = None) -> Tensor:
+    def _project_and_attend(
+        self,
+        query: Tensor,
+        position: Tensor | None,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor,
+        index: Tensor | None,
+        rows_mask: Tensor | None,
+    ) -> Tensor | None:
+        """One direction by the C++ operator for CPUs; None where it does not take the inputs."""
+        fits = isinstance(mask, Tensor) and mask.shape == (len(query), key.shape[1])
+        if not fits or asked_for(self.backend) != "auto":
+            return None
+        return projected_attention(
+            query,
+            position,
+            key,
+            value,
+            mask,
+            self.in_proj_weight,
+            self.in_proj_bias,
+            self.out_proj,
+            self.heads,
+            self.dropout if self.training else 0.0,
+            rows_mask,
+            index,
+        )
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor,
+        index: Tensor | None = None,
+        position: Tensor | None = None,
+        rows_mask: Tensor | None = None,
+    ) -> Tensor:
         """Attends in one direction.
 
         Under autocast inputs of other dtypes than the weights' are taken, and the outputs are in autocast's.
@@ -149,6 +188,8 @@ class SharedCrossAttention(nn.Module):
             value: (Q, Lk, D).
             mask: (P, Lk) bool, True = valid key.
             index: (P,) item of `key` and `value` for each query item, None where they correspond one to one.
+            position: (P, Lq, D) added to `query`, or None.
+            rows_mask: (P, Lq) bool, True = valid query, or None = all; what comes out of the others is not to be used.
 
         Returns:
             (P, Lq, D).
@@ -158,6 +199,11 @@ class SharedCrossAttention(nn.Module):
             ValueError: A shape, dtype or device is wrong.
         """
         self._check_direction({"query": query, "key": key, "value": value, "index": index})
+        out = self._project_and_attend(query, position, key, value, mask, index, rows_mask)
+        if out is not None:
+            return out
+        if position is not None:
+            query = query + position
         [projected] = self._project([query], [key], [value], [index])
         attended = cross_attention(
             *projected, mask, dropout_p=self.dropout if self.training else 0.0, backend=self.backend
@@ -176,6 +222,9 @@ class SharedCrossAttention(nn.Module):
         clips_value: Tensor,
         clips_mask: Tensor,
         clips_index: Tensor | None,
+        clips_position: Tensor | None = None,
+        words_position: Tensor | None = None,
+        rows_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Attends from clips to words and from masked words to clips in one call.
 
@@ -190,6 +239,10 @@ class SharedCrossAttention(nn.Module):
             clips_key, clips_value: (V, Lv, D), repeated for the queries by `clips_index` (Q,).
             clips_mask: (Q, Lv) bool, True = valid.
             clips_index: (Q,) or None where clips and queries correspond one to one.
+            clips_position: (P, Lv, D) added to `clips_query`, or None.
+            words_position: (Q, Lw, D) added to `words_query`, or None.
+            rows_mask: (P, Lv) bool, True = valid clip of a pair, or None = all; what comes out of other clips is not to
+                be used.
 
         Returns:
             (P, Lv, D) and (Q, Lw, D).
@@ -214,6 +267,19 @@ class SharedCrossAttention(nn.Module):
                 "clips_index": clips_index,
             }
         )
+        attended_clips = self._project_and_attend(
+            clips_query, clips_position, words_key, words_value, words_mask, words_index, rows_mask
+        )
+        if attended_clips is not None:
+            attended_words = self._project_and_attend(
+                words_query, words_position, clips_key, clips_value, clips_mask, clips_index, None
+            )
+            if attended_words is not None:
+                return attended_clips, attended_words
+        if clips_position is not None:
+            clips_query = clips_query + clips_position
+        if words_position is not None:
+            words_query = words_query + words_position
         clips, words = self._project(
             [clips_query, words_query],
             [words_key, clips_key],

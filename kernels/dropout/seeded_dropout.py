@@ -40,11 +40,9 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
         raise ValueError(f"x must be a floating-point tensor, got {x.dtype}")
     if not training or not 0 < p < 1 or not _suits(x) or not operators_are_loaded():
         return F.dropout(x, p, training)
-    if torch.compiler.is_compiling():
-        # `random_` is not compiled.
-        seed = torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64)
-    else:
-        seed = torch.empty((), dtype=torch.int64).random_()
+    # A compiled graph draws its seed by an operator of PyTorch; else the operator draws it.
+    compiling = torch.compiler.is_compiling()
+    seed = torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64) if compiling else None
     return torch.ops.mesm_plugin.dropout(x, seed, p)
 
 

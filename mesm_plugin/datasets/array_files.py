@@ -46,6 +46,9 @@ class ArrayFolder:
         state = self._file(key).stat()
         return state.st_size, state.st_mtime_ns
 
+    def checked_shape(self, key: str) -> None:
+        """None: each array has to be read to be checked."""
+
     def read(self, key: str) -> np.ndarray:
         """The array of `key`, which has to be in the folder."""
         return read_array(self._file(key))

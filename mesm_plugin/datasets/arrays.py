@@ -14,7 +14,7 @@ def checked_sequence(array: np.ndarray, where: str, row: str, dim: int | None = 
         dim: Expected D; any if None.
 
     Returns:
-        (L, D) float32.
+        (L, D) float32; the array itself if it is.
 
     Raises:
         ValueError: Not numbers, not a matrix, empty, not D wide, or a value is NaN or infinite.
@@ -27,7 +27,7 @@ def checked_sequence(array: np.ndarray, where: str, row: str, dim: int | None = 
         raise ValueError(f"{where}: the features are empty, shape {array.shape}")
     check_width(array.shape[1], where, dim)
     with np.errstate(over="ignore"):
-        array = array.astype(np.float32)
+        array = array.astype(np.float32, copy=False)
     finite = np.isfinite(array)
     if not finite.all():
         index, channel = np.argwhere(~finite)[0]
@@ -45,6 +45,6 @@ def check_width(channels: int, where: str, dim: int | None) -> None:
         raise ValueError(f"{where}: the features have {channels} channels, expected {dim}")
 
 
-def l2_normalize(array: np.ndarray) -> np.ndarray:
-    """Divides each row of (L, D) by its L2 norm; rows of zeros stay zeros."""
-    return array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1e-12)
+def l2_normalize(array: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Divides each row of (L, D) by its L2 norm, into `out` if it is given; rows of zeros stay zeros."""
+    return np.divide(array, np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1e-12), out=out)

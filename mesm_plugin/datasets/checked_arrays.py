@@ -25,11 +25,16 @@ class StampedSource(Protocol):
     def stamp(self, key: str) -> tuple[int, int]:
         """Size in bytes and time of change in ns of the file with the array of `key`."""
 
+    def checked_shape(self, key: str) -> Shape | None:
+        """Shape of an array whose numbers were checked when it was packed; None if it has to be read for that."""
+
 
 def check_arrays(
     source: StampedSource, keys: Sequence[str], check: Callable[[str], Shape], content: str
 ) -> tuple[dict[str, Shape], dict[str, str]]:
     """Checks arrays, each once: what was found good is not read again while its file stays as it is.
+
+    Of packed files only the list of arrays is read, as their numbers were checked when they were packed.
 
     The record is a file in `checked_arrays` of the folder that the environment variable MESM_CACHE names,
     `~/.cache/mesm_plugin` if it is not set. Where that cannot be written, everything is read each time.
@@ -43,12 +48,21 @@ def check_arrays(
     Returns:
         The shapes of the good arrays, and what is wrong with the others.
     """
-    record = _record_of(source.path, content)
-    known = _read(record)
     shapes: dict[str, Shape] = {}
     problems: dict[str, str] = {}
-    unread = []
+    unpacked = []
     for key in keys:
+        shape = source.checked_shape(key)
+        if shape is None:
+            unpacked.append(key)
+        else:
+            shapes[key] = shape
+    if not unpacked:
+        return shapes, problems
+    record = _record_of(source.path, content)
+    known = _read(record)
+    unread = []
+    for key in unpacked:
         entry = known.get(key)
         if entry is not None and entry[:2] == list(source.stamp(key)):
             shapes[key] = (entry[2], entry[3])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from mesm_plugin.datasets.tensor_block import TensorBlock
 from mesm_plugin.registry import FUNCTIONS
 
 _HINGE_CLIPS = 2
@@ -78,16 +79,16 @@ def collate_grounding(
     clips = [len(item["video"]) for item in items]
     source_clips = _clips_of_sources(source, clips)
 
-    inputs: dict[str, Tensor] = {
-        "video": _pad(item["video"] for item in items),
-        "video_mask": _mask_of_lengths(clips),
-        "words": _pad(query["words"] for query in queries),
-        "words_mask": _mask_of_lengths([len(query["words"]) for query in queries]),
-        "query_video": torch.from_numpy(query_video),
-        "source": torch.from_numpy(source),
-        "source_clips": _pad(source_clips),
-        "source_clips_mask": _mask_of_lengths(list(map(len, source_clips))),
-    }
+    inputs = TensorBlock(
+        video=_pad(item["video"] for item in items),
+        video_mask=_mask_of_lengths(clips),
+        words=_pad(query["words"] for query in queries),
+        words_mask=_mask_of_lengths([len(query["words"]) for query in queries]),
+        query_video=torch.from_numpy(query_video),
+        source=torch.from_numpy(source),
+        source_clips=_pad(source_clips),
+        source_clips_mask=_mask_of_lengths(list(map(len, source_clips))),
+    )
     if labelled:
         moments = [query["moments"] for query in queries]
         if training and max_moments is not None:

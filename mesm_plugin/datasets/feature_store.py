@@ -91,10 +91,17 @@ class FeatureStore(ABC):
             checked_sequence(np.asarray(part), place, "clip", dim)
             for part, place, dim in zip(parts, places, self.dims, strict=True)
         ]
-        if self.normalize:
-            checked = [l2_normalize(part) for part in checked]
         shortest = min(map(len, checked))
-        return np.concatenate([part[:shortest] for part in checked], axis=1)
+        joined = np.empty((shortest, sum(part.shape[1] for part in checked)), np.float32)
+        begin = 0
+        for part in checked:
+            place = joined[:, begin : begin + part.shape[1]]
+            if self.normalize:
+                l2_normalize(part[:shortest], out=place)
+            else:
+                place[:] = part[:shortest]
+            begin += part.shape[1]
+        return joined
 
 
 class ArraySource(StampedSource, Protocol):
@@ -144,7 +151,7 @@ class JoinedFeatureStore(FeatureStore):
         return all(vid in source for source in self._sources)
 
     def find_problems(self, vids: Sequence[str]) -> dict[str, str]:
-        """See `FeatureStore.find_problems`; good files are read once, see `check_arrays`."""
+        """See `FeatureStore.find_problems`; good files are read once and packed ones not at all, see `check_arrays`."""
         problems: dict[str, str] = {}
         for source, dim in zip(self._sources, self.dims, strict=True):
             broken: dict[str, str] = {}

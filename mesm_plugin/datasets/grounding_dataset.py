@@ -30,7 +30,7 @@ class GroundingDataset(BaseDataset):
 
     On initialisation the features of every annotated video are read and every sentence is looked up in the text
     encoder, so that what is missing or broken shows before training starts and not in the middle of it. What was found
-    good is not read again while its file stays as it is, see `check_arrays`.
+    good is not read again while its file stays as it is, and what is packed was checked then, see `check_arrays`.
 
     Args:
         features: Feature store, or its config (built from DATASETS).

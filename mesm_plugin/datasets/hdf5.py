@@ -5,7 +5,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mesm_plugin.datasets.files import require_file
+from mesm_plugin.datasets.mapped_arrays import MappedArrays
 
 HDF5_ENDINGS = (".hdf5", ".h5", ".hdf")
 
@@ -24,6 +25,9 @@ class HDF5File:
     pickled copy starts closed, and all files are closed before a fork: parent and child each open them again when they
     read. Closing the child's own would not do, since HDF5 reuses a descriptor as long as any handle of the file is open
     in the process, be it that of another data set.
+
+    A file of `pack_features` is read from a memory map. Where its arrays lie is in a table at its end; if that is lost,
+    `require` and `checked_shape` look for them.
 
     Args:
         file: Path of the file.
@@ -38,6 +42,8 @@ class HDF5File:
         self.path = Path(file)
         self.content = content
         self._handle: Any = None
+        self._mapped: MappedArrays | None = None
+        self._opened = self._looked = False
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_handle": None}
@@ -49,9 +55,13 @@ class HDF5File:
             self._handle = None
 
     def require(self) -> None:
-        """Raises if there is no such file, or it cannot be opened."""
-        with self._reading("its list of data sets"):
-            pass
+        """Raises if there is no such file, or it cannot be opened; looks where the arrays of a packed file lie."""
+        with self._reading("its list of data sets") as file:
+            if self._mapped is None and not self._looked:
+                self._mapped = MappedArrays.of(self.path, file)
+                self._looked = True
+        # HDF5 keeps what it has read of the list.
+        self.close()
 
     def _open(self) -> Any:
         if self._handle is None:
@@ -68,9 +78,23 @@ class HDF5File:
                     f"{self.path} is truncated or is not an HDF5 file ({error}); copy or download it again"
                 ) from error
             _open_files.add(self)
+            if not self._opened:
+                self._mapped = MappedArrays.listed(self.path, self._handle)
+                self._opened = True
         return self._handle
 
+    def checked_shape(self, key: str) -> tuple[int, int] | None:
+        """Shape of a matrix whose numbers were checked when the file was packed; None if it has to be read for that."""
+        if self._mapped is None and not self._looked:
+            # A damaged list has to be met by reading, which tells what can be read in spite of it.
+            with suppress(OSError):
+                self.require()
+            self._looked = True
+        return None if self._mapped is None else self._mapped.shape(key)
+
     def __len__(self) -> int:
+        if self._mapped is not None:
+            return len(self._mapped)
         with self._reading("its list of data sets") as file:
             return len(file)
 
@@ -79,6 +103,8 @@ class HDF5File:
             return iter(list(file))
 
     def __contains__(self, key: str) -> bool:
+        if self._mapped is not None:
+            return key in self._mapped
         with self._reading(key) as file:
             return key in file
 
@@ -100,6 +126,8 @@ class HDF5File:
 
     def read(self, key: str) -> np.ndarray:
         """The data set of `key`, which has to be in the file."""
+        if self._mapped is not None and key in self._mapped:
+            return self._mapped.read(key)
         with self._reading(key) as file:
             data = self._data_set(file, key)
             # Reading these from a damaged file can take all memory.
@@ -112,6 +140,8 @@ class HDF5File:
 
     def attribute(self, key: str, name: str) -> np.ndarray | None:
         """Attribute `name` of the data set of `key`; None if it has none of that name."""
+        if self._mapped is not None and name == "token_ids":
+            return self._mapped.token_ids(key)
         with self._reading(key) as file:
             value = self._data_set(file, key).attrs.get(name)
         return None if value is None else np.asarray(value)

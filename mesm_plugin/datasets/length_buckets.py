@@ -3,6 +3,7 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,7 +145,7 @@ class LengthBuckets:
         """
         width = inputs["video"].shape[1]
         clips, words = _bucket(self.clips, width, "clips"), _bucket(self.words, inputs["words"].shape[1], "words")
-        padded = dict(inputs)
+        padded = copy(inputs)
         sizes = [(CLIP_INPUTS, clips), (WORD_INPUTS, words)]
         if "moments" in inputs:
             sizes.append((MOMENT_INPUTS, _bucket((self.moments,), inputs["moments"].shape[1], "moments")))

@@ -11,6 +11,7 @@ from mmengine.device import get_device
 from mmengine.dist import all_reduce, is_distributed
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from mesm_plugin.registry import OPTIM_WRAPPERS
 
@@ -44,7 +45,7 @@ class GuardedOptimWrapper(OptimWrapper):
 
     A step is left out if the loss or a gradient is NaN or infinite in any process; `NonFiniteHook` tells of it, and
     ends training when that goes on. On a device that is decided there, and the host does not wait: a fused optimiser
-    leaves the step out by itself (Adam and AdamW are made fused on CUDA), for others what they changed is put back.
+    leaves the step out by itself (Adam and AdamW are made fused), for others what they changed is put back.
     The step count of an optimiser that keeps it on the host counts such steps, too.
 
     Args:
@@ -88,7 +89,7 @@ class GuardedOptimWrapper(OptimWrapper):
 
     def step(self, **kwargs: Any) -> None:
         """Clips the gradients, and takes the step if all of them are finite."""
-        if self._loss.is_cuda:
+        if self._loss.is_cuda or self._loss.is_cpu:
             fuse(self.optimizer)
         self.scaler.unscale_(self.optimizer)
         self._clip_grad()
@@ -118,12 +119,14 @@ class GuardedOptimWrapper(OptimWrapper):
         gradients = [p.grad for p in parameters if p.grad is not None]
         on_host = self._loss.is_cpu
         # Clipping by a norm that is not finite breaks all of them.
-        sound = None if on_host else torch.stack(torch._foreach_norm(gradients, torch.inf)).isfinite()
+        # The largest value would do, but a process may have an empty share of a parameter, which has none.
+        sound = None if on_host else _whole(torch.stack(torch._foreach_norm(gradients, 1)).isfinite())
         clips_norm = bool(self.clip_grad_kwargs) and self.clip_func is nn.utils.clip_grad_norm_
         if clips_norm:
             norm = self.clip_func(parameters, **self.clip_grad_kwargs)
         else:
             norm = nn.utils.get_total_norm(gradients)
+        norm = _whole(norm)
         finite = norm.isfinite() & self._loss.isfinite()
         if is_distributed():
             lowest = finite.float()
@@ -144,6 +147,10 @@ class GuardedOptimWrapper(OptimWrapper):
             self.message_hub.update_scalar("train/grad_norm", float(norm))
         else:
             self.broken = {id(p) for p in parameters if p.grad is not None and not p.grad.isfinite().all()}
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def fuse(optimizer: torch.optim.Optimizer) -> None:

@@ -30,7 +30,13 @@ class TrainedModel:
 def model_in_memory(model: nn.Module) -> TrainedModel:
     """The classes of a model that has been built."""
     aligner = getattr(model, "aligner", None)
-    return TrainedModel(type(model).__name__, None if aligner is None else type(aligner).__name__)
+    return TrainedModel(_registered_name(model), None if aligner is None else _registered_name(aligner))
+
+
+def _registered_name(module: nn.Module) -> str:
+    # PyTorch gives a sharded module a class of its own, derived from the one that was built.
+    names = [base.__name__ for base in type(module).__mro__]
+    return next((name for name in names if name in MODELS.module_dict), names[0])
 
 
 def model_in_checkpoint(checkpoint: Mapping[str, Any]) -> TrainedModel | None:

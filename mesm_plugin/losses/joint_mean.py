@@ -1,7 +1,6 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Means over the batches of all processes."""
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -21,6 +20,7 @@ def joint_mean(total: Tensor, count: Tensor | int) -> Tensor:
     """
     if not (dist.is_available() and dist.is_initialized()):
         return total / (count.clamp(min=1) if isinstance(count, Tensor) else max(count, 1))
-    everywhere = torch.as_tensor(count, dtype=total.dtype, device=total.device).clone()
+    # A tensor made of a number would be copied to the device, and the host would wait for that.
+    everywhere = count.to(total.dtype, copy=True) if isinstance(count, Tensor) else total.new_full((), count)
     dist.all_reduce(everywhere)
     return total * (dist.get_world_size() / everywhere.clamp(min=1))

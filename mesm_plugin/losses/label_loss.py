@@ -1,12 +1,19 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Losses of the foreground classification (the third term of Eq. 7)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mesm_plugin.losses.joint_mean import joint_mean
 from mesm_plugin.registry import MODELS
+
+
+def _mean_over_last(loss: Tensor, dims: int) -> Tensor:
+    """Mean over the last `dims` dimensions."""
+    return joint_mean(loss.flatten(-dims).sum(dim=-1), math.prod(loss.shape[-dims:]))
 
 
 @MODELS.register_module()
@@ -28,10 +35,18 @@ class LabelLoss(nn.Module):
         self.register_buffer("class_weight", torch.tensor([1.0, background_weight]), persistent=False)
 
     def forward(self, logits: Tensor, foreground: Tensor) -> Tensor:
-        """Compares logits (Q, N, 2), foreground first, to foreground (Q, N) bool."""
+        """Compares the logits of one decoder layer, or several, to what was matched.
+
+        Args:
+            logits: (..., Q, N, 2), foreground first.
+            foreground: (..., Q, N) bool.
+
+        Returns:
+            (...), a scalar for a single layer.
+        """
         target = (~foreground).long()
-        loss = F.cross_entropy(logits.float().transpose(1, 2), target, self.class_weight, reduction="none")
-        return self.loss_weight * joint_mean(loss.sum(), loss.numel())
+        loss = F.cross_entropy(logits.float().flatten(0, -2), target.flatten(), self.class_weight, reduction="none")
+        return self.loss_weight * _mean_over_last(loss.view(foreground.shape), dims=2)
 
 
 @MODELS.register_module()
@@ -51,10 +66,9 @@ class FocalLabelLoss(nn.Module):
         self.gamma = gamma
 
     def forward(self, logits: Tensor, foreground: Tensor) -> Tensor:
-        """Compares logits (Q, N, 2), foreground first, to foreground (Q, N) bool."""
+        """See `LabelLoss.forward`."""
         target = torch.stack((foreground, ~foreground), dim=-1)
         # Logits of the right answer to "is it this class".
         right = torch.where(target, logits, -logits).float()
         weight = torch.where(target, self.alpha, 1 - self.alpha) * (-right).sigmoid() ** self.gamma
-        loss = weight * F.softplus(-right)
-        return self.loss_weight * joint_mean(loss.sum(), loss.numel())
+        return self.loss_weight * _mean_over_last(weight * F.softplus(-right), dims=3)

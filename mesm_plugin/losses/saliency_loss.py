@@ -96,9 +96,10 @@ class RankContrastiveLoss(SaliencyLoss):
         # Negative pairs have label 0, so only the first half of each row can be positive.
         log_probability = (logits - log_all)[:, : labels.shape[1]]
         levels = torch.arange(1, self.num_levels + 1, dtype=labels.dtype, device=labels.device)
-        positive = (labels >= levels[:, None, None]).to(scores.dtype)
-        mean = torch.einsum("rql,ql->rq", positive, log_probability) / (positive.sum(dim=2) + 1e-6)
-        return self.loss_weight * joint_mean(-mean.sum(), mean.shape[1]) / self.divisor
+        positive = labels >= levels[:, None, None]
+        # Each level is a mean over its clips.
+        share = (positive / (positive.sum(dim=2, keepdim=True) + 1e-6)).sum(dim=0)
+        return joint_mean((share * log_probability).sum(), len(labels)) * (-self.loss_weight / self.divisor)
 
 
 @MODELS.register_module()

@@ -9,8 +9,8 @@ from mesm_plugin.structures import cxw_to_xx, span_giou, xx_to_cxw
 
 
 def mean_over_matched(values: Tensor, matched: Tensor) -> Tensor:
-    """Mean of values (Q, M) where matched (Q, M) is True; 0 where nothing is."""
-    return joint_mean(values.masked_fill(~matched, 0.0).sum(), matched.sum())
+    """Mean of values (..., Q, M) where matched (..., Q, M) is True, over the last two; 0 where nothing is."""
+    return joint_mean(values.masked_fill(~matched, 0.0).sum(dim=(-2, -1)), matched.sum(dim=(-2, -1)))
 
 
 @MODELS.register_module()
@@ -26,7 +26,16 @@ class SpanL1Loss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, spans: Tensor, moments: Tensor, matched: Tensor) -> Tensor:
-        """Compares matched spans (Q, M, 2), centre and width, to moments (Q, M, 2), start and end, where matched."""
+        """Compares matched spans, of one decoder layer or several, to moments.
+
+        Args:
+            spans: (..., Q, M, 2) centre and width.
+            moments: (Q, M, 2) start and end.
+            matched: (..., Q, M) bool, True where they are to be compared.
+
+        Returns:
+            (...), a scalar for a single layer.
+        """
         distance = (spans - xx_to_cxw(moments)).abs().mean(dim=-1)
         return self.loss_weight * mean_over_matched(distance, matched)
 
@@ -44,5 +53,14 @@ class SpanGIoULoss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, spans: Tensor, moments: Tensor, matched: Tensor) -> Tensor:
-        """Compares matched spans (Q, M, 2), centre and width, to moments (Q, M, 2), start and end, where matched."""
+        """Compares matched spans, of one decoder layer or several, to moments.
+
+        Args:
+            spans: (..., Q, M, 2) centre and width.
+            moments: (Q, M, 2) start and end.
+            matched: (..., Q, M) bool, True where they are to be compared.
+
+        Returns:
+            (...), a scalar for a single layer.
+        """
         return self.loss_weight * mean_over_matched(1 - span_giou(cxw_to_xx(spans), moments), matched)

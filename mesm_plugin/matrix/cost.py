@@ -10,6 +10,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch.utils.flop_counter import FlopCounterMode
 
+from mesm_plugin.kernels.cpu.suitable import plain_operators
 from mesm_plugin.registry import MODELS
 
 INFERENCE_VIDEOS = 32
@@ -41,13 +42,13 @@ def model_cost(config: Config) -> dict[str, float | int]:
     for number, batch in enumerate(_loader(tested, batch_size=1)):
         if number == INFERENCE_VIDEOS:
             break
-        with FlopCounterMode(display=False) as counter:
+        with plain_operators(), FlopCounterMode(display=False) as counter:
             frozen(**frozen.data_preprocessor(batch), mode="tensor")
         flops += counter.get_total_flops()
         queries += len(batch["inputs"]["query_video"])
     model.train()
     batch = model.data_preprocessor(next(iter(_loader(config.train_dataloader, TRAINING_VIDEOS))), True)
-    with FlopCounterMode(display=False) as counter:
+    with plain_operators(), FlopCounterMode(display=False) as counter:
         torch.stack(list(model(**batch, mode="loss").values())).sum().backward()
     trained = len(batch["inputs"]["query_video"])
     return {

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from bench.flops import count_flops
-from mesm_plugin.kernels import feed_forward, masked_attention
+from mesm_plugin.kernels import feed_forward, masked_attention, projected_attention
 from mesm_plugin.kernels.cpu import operators_are_loaded
 
 
@@ -21,11 +21,11 @@ def test_linear_layers_count_as_in_pytorch() -> None:
 
 @pytest.mark.usefixtures("_operators")
 def test_feed_forward_counts_rows_that_are_no_padding() -> None:
-    linear1, linear2 = nn.Linear(4, 64), nn.Linear(64, 5)
+    linear1, linear2 = nn.Linear(4, 64), nn.Linear(64, 4)
     x = torch.randn(3, 6, 4, requires_grad=True)
     mask = torch.arange(6) < torch.tensor([6, 1, 3])[:, None]
-    forward = 2 * (4 * 64 + 64 * 5)
-    run = lambda mask: feed_forward(x, linear1, nn.PReLU(), nn.Dropout(0.1), linear2, mask)  # noqa: E731
+    forward = 2 * (4 * 64 + 64 * 4)
+    run = lambda mask: feed_forward(x, x, linear1, nn.PReLU(), nn.Dropout(0.1), linear2, mask=mask)  # noqa: E731
     assert count_flops(lambda: run(None)) == 18 * forward
     assert count_flops(lambda: run(mask).sum().backward()) == 3 * 10 * forward
 
@@ -39,3 +39,22 @@ def test_attention_counts_up_to_the_last_valid_key_and_query() -> None:
     assert count_flops(lambda: masked_attention(query, key, value, mask, 0.1)) == each * (5 * 7 + 5 * 4)
     step = lambda: masked_attention(query, key, value, mask, 0.1, queries).sum().backward()  # noqa: E731
     assert count_flops(step) == 3 * each * (2 * 7 + 5 * 4)
+
+
+@pytest.mark.usefixtures("_operators")
+def test_projected_attention_counts_what_is_projected_and_attended_to() -> None:
+    query, key = torch.randn(2, 5, 8, requires_grad=True), torch.randn(3, 7, 8, requires_grad=True)
+    weight, bias, out = torch.randn(24, 8), torch.randn(24), nn.Linear(8, 8)
+    mask = torch.arange(7) < torch.tensor([2, 4])[:, None]
+    queries = torch.arange(5) < torch.tensor([5, 3])[:, None]
+
+    def run() -> torch.Tensor:
+        index = torch.tensor([1, 1])
+        given = projected_attention(query, None, key, key, mask, weight, bias, out, 2, 0.1, queries, index)
+        assert given is not None
+        return given
+
+    # Eight queries and the four keys that one of both items needs, of one of three key items.
+    forward = 2 * 64 * (8 * 2 + 4 * 2) + 4 * 8 * (8 * 4)
+    assert count_flops(run) == forward
+    assert count_flops(lambda: run().sum().backward()) == 3 * forward

@@ -20,6 +20,7 @@ from mesm_plugin.datasets.arrays import checked_sequence
 from mesm_plugin.datasets.feature_packing.disk_file import DiskFile
 from mesm_plugin.datasets.feature_packing.journal import ArrayJournal
 from mesm_plugin.datasets.feature_packing.sources import Entry
+from mesm_plugin.datasets.mapped_arrays import appended, table_of
 from mesm_plugin.utils import atomic_file
 
 Track = Callable[[Sequence[Entry], str], Iterable[Entry]]
@@ -336,7 +337,12 @@ def _write(
     # Among the parts, so that a run after one that was killed while writing replaces it.
     unfinished = parts / "output.tmp"
     try:
-        with open(unfinished, "w+b", buffering=0) as raw, h5py.File(target := DiskFile(raw), "w") as file:
+        # What describes the data sets lies together, so that listing them does not read all over the file.
+        together = min(max(2**11, 2**9 * len(entries)), 2**20)
+        with (
+            open(unfinished, "w+b", buffering=0) as raw,
+            h5py.File(target := DiskFile(raw), "w", meta_block_size=together) as file,
+        ):
             for entry in track(sorted(entries, key=lambda entry: entry.id), "writing"):
                 array, info = journal.read(entry.id), journal.records[entry.id].info
                 data = file.create_dataset(entry.id, data=array)
@@ -351,8 +357,15 @@ def _write(
             created = datetime.now(timezone.utc).isoformat(timespec="seconds")
             size = {"count": len(entries), "channels": packed.channels}
             file.attrs.update(provenance | size | {"created": created, "versions": json.dumps(versions)})
+            file.flush()
+            target.check()
+            table = table_of(file)
             file.close()
             target.check()
+            if table is not None:
+                raw.seek(0, os.SEEK_END)
+                target.write(appended(table))
+                target.check()
             os.fsync(raw.fileno())
         os.replace(unfinished, output)
     except OSError as error:

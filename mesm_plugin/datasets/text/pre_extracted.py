@@ -63,7 +63,7 @@ class PreExtractedText(TextEncoder):
         return None if self.classes is None else self.classes.count
 
     def prepare(self, queries: Sequence[tuple[str, Hashable | None]]) -> dict[int, str]:
-        """Reads the words of all queries, unless an earlier run did: see `check_arrays`."""
+        """Reads the words of all queries, unless they are packed or an earlier run did: see `check_arrays`."""
         self._file.require()
         problems: dict[int, str] = {}
         places: dict[str, list[int]] = {}
@@ -74,8 +74,10 @@ class PreExtractedText(TextEncoder):
                 problems[place] = str(error)
         content = "words" if self.classes is None else "words and token ids"
         shapes, broken = check_arrays(self._file, list(places), self._shape_of, content)
-        for key, (_, channels) in shapes.items():
+        for key, (rows, channels) in shapes.items():
             try:
+                if self._file.checked_shape(key) is not None:
+                    self._token_ids(key, rows)
                 check_width(channels, self._where(key), self.dim)
             except ValueError as error:
                 broken[key] = str(error)
@@ -92,7 +94,7 @@ class PreExtractedText(TextEncoder):
         encoded = {"words": torch.from_numpy(words), "words_weight": torch.ones(len(words))}
         if ids is not None:
             ids = ids[: self.max_words]
-            encoded["words_weight"] = torch.from_numpy(~np.isin(ids, (_START_OF_TEXT, _END_OF_TEXT))).float()
+            encoded["words_weight"] = torch.from_numpy((ids != _START_OF_TEXT) & (ids != _END_OF_TEXT)).float()
         if self.classes is not None:
             assert ids is not None
             encoded |= self.classes.labels(ids.tolist())

@@ -13,6 +13,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mesm_plugin.engine.fully_sharded_runner import whole
 from mesm_plugin.engine.guarded_optim_wrapper import GuardedOptimWrapper, StepRecord
 from mesm_plugin.engine.hooks.deferred_runtime_info_hook import is_read
 from mesm_plugin.registry import HOOKS
@@ -130,11 +131,13 @@ class NonFiniteHook(Hook):
             "step": number,
             "vids": vids,
             "qids": qids,
-            "inputs": inputs,
+            # Without the class that workers send, which `torch.load` refuses.
+            "inputs": None if inputs is None else dict(inputs),
             "losses": losses,
             "broken": [name for name, parameter in model.named_parameters() if id(parameter) in broken],
-            "state_dict": model.state_dict(),
-            "optimizer": runner.optim_wrapper.state_dict(),
+            # All processes come here in the same step.
+            "state_dict": whole(model.state_dict()),
+            "optimizer": whole(runner.optim_wrapper.state_dict()),
         }
         with atomic_file(path) as unfinished:
             torch.save(content, unfinished)

@@ -7,7 +7,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from mesm_plugin.kernels import Backend
+from mesm_plugin.kernels import Backend, Linear
 from mesm_plugin.models.layers import InputProjection
 from mesm_plugin.models.layers.cross_attention_layer import TwoWayCrossAttentionLayer, UpdateForm
 from mesm_plugin.registry import MODELS
@@ -80,7 +80,7 @@ class FrameWordEnhancer(nn.Module):
         self.tokens_are_features = token_dims is not None
         self.mask_token = nn.Parameter(torch.zeros(token_dims or dims))
         self.unknown_token = nn.Parameter(torch.zeros(token_dims or dims))
-        classifier = nn.Linear(dims, num_word_classes)
+        classifier = Linear(dims, num_word_classes)
         self.word_head: nn.Module = classifier
         if word_head == "projection":
             self.word_head = nn.Sequential(InputProjection(dims, dims, 1, word_head_dropout), nn.ReLU(), classifier)

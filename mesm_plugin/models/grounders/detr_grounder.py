@@ -345,12 +345,8 @@ class DETRGrounder(BaseModel):
 
     def loss_of(self, output: GrounderOutput, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Computes all weighted losses from what `ground` returned for the batch."""
-        losses: dict[str, Tensor] = {}
-        last = len(output.logits) - 1
-        for i in range(0 if self.auxiliary_loss else last, last + 1):
-            suffix = "" if i == last else f"_{i}"
-            for name, value in self._moment_losses(output.logits[i], output.spans[i], inputs).items():
-                losses[f"loss_{name}{suffix}"] = value
+        first = 0 if self.auxiliary_loss else len(output.logits) - 1
+        losses = self._moment_losses(output.logits[first:], output.spans[first:], inputs)
         if self.saliency_losses:
             queries = len(inputs["query_video"])
             scores = output.saliency.float()
@@ -363,16 +359,31 @@ class DETRGrounder(BaseModel):
         return losses
 
     def _moment_losses(self, logits: Tensor, spans: Tensor, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        moments = inputs["moments"]
-        assignment, matched = self.matcher(logits, spans, moments, inputs["moments_mask"])
-        matched_spans = spans.float().gather(1, assignment[..., None].expand(-1, -1, 2))
+        """The losses of some decoder layers, each by its name; all layers are matched and compared at once."""
+        layers, moments = len(logits), inputs["moments"]
+        assignment, matched = (
+            x.unflatten(0, (layers, -1))
+            for x in self.matcher(
+                logits.flatten(0, 1),
+                spans.flatten(0, 1),
+                moments.repeat(layers, 1, 1),
+                inputs["moments_mask"].repeat(layers, 1),
+            )
+        )
+        matched_spans = spans.float().gather(2, assignment[..., None].expand(-1, -1, -1, 2))
         # `one_hot` looks at the numbers of CPU tensors.
-        spans_in_order = torch.arange(logits.shape[1], device=logits.device)
-        foreground = ((assignment[..., None] == spans_in_order) & matched[..., None]).any(dim=1)
-        return {
+        spans_in_order = torch.arange(logits.shape[2], device=logits.device)
+        foreground = ((assignment[..., None] == spans_in_order) & matched[..., None]).any(dim=2)
+        by_layer = {
             "span": self.span_loss(matched_spans, moments, matched),
             "giou": self.giou_loss(matched_spans, moments, matched),
             "label": self.label_loss(logits, foreground),
+        }
+        suffixes = [f"_{i}" for i in range(layers - 1)] + [""]
+        return {
+            f"loss_{name}{suffix}": value
+            for name, values in by_layer.items()
+            for suffix, value in zip(suffixes, values.unbind(), strict=True)
         }
 
     @torch.no_grad()

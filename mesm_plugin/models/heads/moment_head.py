@@ -3,6 +3,7 @@
 
 from torch import Tensor, nn
 
+from mesm_plugin.kernels import Linear
 from mesm_plugin.models.layers import MLP, inverse_sigmoid
 
 FOREGROUND = 0
@@ -19,7 +20,7 @@ class MomentHead(nn.Module):
     def __init__(self, dims: int) -> None:
         super().__init__()
         self.span = MLP(dims, dims, 2, 3)
-        self.label = nn.Linear(dims, 2)
+        self.label = Linear(dims, 2)
 
     def forward(self, states: Tensor, anchors: Tensor | None) -> tuple[Tensor, Tensor]:
         """Reads moments off the states.

@@ -3,6 +3,7 @@
 
 from torch import Tensor, nn
 
+from mesm_plugin.kernels import Linear
 from mesm_plugin.models.layers import MLP
 from mesm_plugin.registry import MODELS
 
@@ -17,8 +18,8 @@ class GlobalTokenSaliencyHead(nn.Module):
 
     def __init__(self, dims: int = 256) -> None:
         super().__init__()
-        self.clip_projection = nn.Linear(dims, dims)
-        self.token_projection = nn.Linear(dims, dims)
+        self.clip_projection = Linear(dims, dims)
+        self.token_projection = Linear(dims, dims)
 
     def forward(self, clips: Tensor, token: Tensor | None) -> Tensor:
         """Scores clips (P, Lv, D) by the global token (P, D) of their pair; returns logits (P, Lv).
@@ -63,7 +64,7 @@ class SummedSaliencyHead(nn.Module):
 
     def __init__(self, dims: int = 256) -> None:
         super().__init__()
-        self.projection = nn.Linear(dims, dims)
+        self.projection = Linear(dims, dims)
 
     def forward(self, clips: Tensor, token: Tensor | None) -> Tensor:
         """Scores clips (P, Lv, D), whatever the global token; returns logits (P, Lv)."""

@@ -5,7 +5,7 @@ from typing import Literal, cast
 
 from torch import Tensor, nn
 
-from mesm_plugin.kernels import Backend, Dropout, SharedCrossAttention, feed_forward
+from mesm_plugin.kernels import Backend, Dropout, SharedCrossAttention, add_norm, feed_forward
 
 UpdateForm = Literal["add_mlp", "add_norm_ffn"]
 
@@ -16,12 +16,11 @@ class AddMLP(nn.Module):
     def __init__(self, dims: int, ffn_dims: int, dropout: float) -> None:
         super().__init__()
         self.mlp = nn.Sequential(nn.Linear(dims, ffn_dims), nn.ReLU(), Dropout(dropout), nn.Linear(ffn_dims, dims))
-        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, attended: Tensor, rows_mask: Tensor | None = None) -> Tensor:
         """Updates x (B, L, D) by what it attended to (B, L, D); where `rows_mask` (B, L) is False, by anything."""
-        layers = cast("tuple[nn.Linear, nn.Module, Dropout, nn.Linear]", tuple(self.mlp))
-        return x + self.dropout(feed_forward(attended, *layers, rows_mask))
+        linear1, activation, dropout, linear2 = cast("tuple[nn.Linear, nn.Module, Dropout, nn.Linear]", tuple(self.mlp))
+        return feed_forward(attended, x, linear1, activation, dropout, linear2, mask=rows_mask)
 
 
 class AddNormFFN(nn.Module):
@@ -45,10 +44,8 @@ class AddNormFFN(nn.Module):
 
     def forward(self, x: Tensor, attended: Tensor, rows_mask: Tensor | None = None) -> Tensor:
         """Updates x (B, L, D) by what it attended to (B, L, D); where `rows_mask` (B, L) is False, by anything."""
-        x = x + self.dropout(attended)
-        normed = self.norm1(x)
-        update = feed_forward(normed, self.linear1, self.activation, self.dropout, self.linear2, rows_mask)
-        return self.norm2(x + self.dropout(update))
+        x, normed = add_norm(x, attended, self.dropout, self.norm1)
+        return feed_forward(normed, x, self.linear1, self.activation, self.dropout, self.linear2, self.norm2, rows_mask)
 
 
 def build_update(
@@ -114,8 +111,7 @@ class CrossAttentionLayer(nn.Module):
         Returns:
             (P, Lq, D).
         """
-        query = x if position is None else x + position
-        return self.update(x, self.attention(query, key, value, mask, index), rows_mask)
+        return self.update(x, self.attention(x, key, value, mask, index, position, rows_mask), rows_mask)
 
 
 def cross_attention_stack(
@@ -197,16 +193,19 @@ class TwoWayCrossAttentionLayer(CrossAttentionLayer):
             (P, Lv, D) and (Q, Lw, D).
         """
         attended_clips, attended_words = self.attention.both_directions(
-            clips if clips_position is None else clips + clips_position,
+            clips,
             words_key,
             words_value,
             words_mask,
             words_index,
-            words if words_position is None else words + words_position,
+            words,
             clips_key,
             clips_value,
             clips_mask,
             clips_index,
+            clips_position,
+            words_position,
+            rows_mask,
         )
         words_update = self.update if self.words_update is None else self.words_update
         return self.update(clips, attended_clips, rows_mask), words_update(words, attended_words)

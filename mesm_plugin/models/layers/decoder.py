@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mesm_plugin.kernels import Dropout, feed_forward, masked_attention
+from mesm_plugin.kernels import Dropout, Linear, add_norm, feed_forward, masked_attention
 from mesm_plugin.models.layers.activation import Activation, build_activation
 from mesm_plugin.models.layers.mlp import MLP
 from mesm_plugin.models.layers.positions import anchor_position
@@ -46,24 +46,24 @@ class DABDecoderLayer(nn.Module):
         super().__init__()
         self.heads = heads
         self.attention_dropout = dropout
-        self.self_query_content = nn.Linear(dims, dims)
-        self.self_query_position = nn.Linear(dims, dims)
-        self.self_key_content = nn.Linear(dims, dims)
-        self.self_key_position = nn.Linear(dims, dims)
-        self.self_value = nn.Linear(dims, dims)
-        self.self_out = nn.Linear(dims, dims)
+        self.self_query_content = Linear(dims, dims)
+        self.self_query_position = Linear(dims, dims)
+        self.self_key_content = Linear(dims, dims)
+        self.self_key_position = Linear(dims, dims)
+        self.self_value = Linear(dims, dims)
+        self.self_out = Linear(dims, dims)
         self.norm1 = nn.LayerNorm(dims)
-        self.cross_query_content = nn.Linear(dims, dims)
-        self.cross_query_position = nn.Linear(dims, dims) if is_first else None
-        self.cross_query_sine = nn.Linear(dims, dims)
-        self.cross_key_content = nn.Linear(dims, dims)
-        self.cross_key_position = nn.Linear(dims, dims)
-        self.cross_value = nn.Linear(dims, dims)
-        self.cross_out = nn.Linear(dims, dims)
+        self.cross_query_content = Linear(dims, dims)
+        self.cross_query_position = Linear(dims, dims) if is_first else None
+        self.cross_query_sine = Linear(dims, dims)
+        self.cross_key_content = Linear(dims, dims)
+        self.cross_key_position = Linear(dims, dims)
+        self.cross_value = Linear(dims, dims)
+        self.cross_out = Linear(dims, dims)
         self.norm2 = nn.LayerNorm(dims)
-        self.linear1 = nn.Linear(dims, ffn_dims)
+        self.linear1 = Linear(dims, ffn_dims)
         self.activation = build_activation(activation)
-        self.linear2 = nn.Linear(ffn_dims, dims)
+        self.linear2 = Linear(ffn_dims, dims)
         self.norm3 = nn.LayerNorm(dims)
         self.dropout = Dropout(dropout)
         nn.init.zeros_(self.self_out.bias)
@@ -113,7 +113,7 @@ class DABDecoderLayer(nn.Module):
             self._split_heads(self.self_value(state)),
             torch.ones(state.shape[:2], dtype=torch.bool, device=state.device),
         )
-        return self.norm1(state + self.dropout(self.self_out(attended)))
+        return add_norm(state, self.self_out(attended), self.dropout, self.norm1)[1]
 
     def attend_to_clips(
         self,
@@ -137,12 +137,11 @@ class DABDecoderLayer(nn.Module):
         query = torch.cat((self._split_heads(query), self._split_heads(self.cross_query_sine(state_sine))), dim=-1)
         key = torch.cat((self._split_heads(key), self._split_heads(key_position)), dim=-1)
         attended = self._attend(query, key, self._split_heads(self.cross_value(clips)), mask)
-        return self.norm2(state + self.dropout(self.cross_out(attended)))
+        return add_norm(state, self.cross_out(attended), self.dropout, self.norm2)[1]
 
     def feed_forward(self, state: Tensor) -> Tensor:
         """FFN over the states (Q, N, D)."""
-        update = feed_forward(state, self.linear1, self.activation, self.dropout, self.linear2)
-        return self.norm3(state + self.dropout(update))
+        return feed_forward(state, state, self.linear1, self.activation, self.dropout, self.linear2, self.norm3)
 
 
 @MODELS.register_module()
@@ -239,9 +238,9 @@ class DABDecoder(nn.Module):
                 sine = sine * self.sine_scale(state)
             sine = sine * (self.width_head(state).sigmoid() / anchor[..., 1:])
             state = layer(state, position, sine, clips, clips_position, position_index, mask)
-            states.append(self.norm(state))
+            states.append(state)
             if len(anchors) < len(self.layers):
                 refined = (self.refinement_head(state) + inverse_sigmoid(anchor)).sigmoid()
                 anchors.append(refined)
                 anchor = refined.detach()
-        return torch.stack(states), torch.stack(anchors)
+        return self.norm(torch.stack(states)), torch.stack(anchors)

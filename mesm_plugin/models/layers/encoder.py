@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mesm_plugin.kernels import Dropout, feed_forward, masked_attention
+from mesm_plugin.kernels import Dropout, add_norm, feed_forward, masked_attention, projected_attention
 from mesm_plugin.models.layers.activation import Activation, build_activation
 from mesm_plugin.registry import MODELS
 
@@ -22,17 +22,25 @@ class SelfAttention(nn.Module):
         self.out_proj = nn.Linear(dims, dims)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, x: Tensor, position: Tensor, mask: Tensor, rows_mask: Tensor | None = None) -> Tensor:
-        """Attends within x (P, L, D), plus its positions, to the keys where mask (P, L) is True.
+    def forward(self, x: Tensor, position: Tensor | None, mask: Tensor, rows_mask: Tensor | None = None) -> Tensor:
+        """Attends within x (P, L, D), plus its positions if there are any, to the keys where mask (P, L) is True.
 
         What comes out where `rows_mask` (P, L) is False is not to be used.
         """
         dims = x.shape[-1]
         weight, bias = self.in_proj_weight, self.in_proj_bias
-        query, key = F.linear(x + position, weight[: 2 * dims], bias[: 2 * dims]).chunk(2, dim=-1)
+        dropout_p = self.dropout if self.training else 0.0
+        out = projected_attention(
+            x, position, None, None, mask, weight, bias, self.out_proj, self.heads, dropout_p, rows_mask
+        )
+        if out is not None:
+            return out
+        query, key = F.linear(x if position is None else x + position, weight[: 2 * dims], bias[: 2 * dims]).chunk(
+            2, dim=-1
+        )
         value = F.linear(x, weight[2 * dims :], bias[2 * dims :])
         query, key, value = (t.unflatten(-1, (self.heads, -1)) for t in (query, key, value))
-        attended = masked_attention(query, key, value, mask, self.dropout if self.training else 0.0, rows_mask)
+        attended = masked_attention(query, key, value, mask, dropout_p, rows_mask)
         return self.out_proj(attended.flatten(-2))
 
 
@@ -62,9 +70,8 @@ class TransformerEncoderLayer(nn.Module):
 
         What comes out where `rows_mask` (P, L) is False is not to be used.
         """
-        x = self.norm1(x + self.dropout(self.attention(x, position, mask, rows_mask)))
-        update = feed_forward(x, self.linear1, self.activation, self.dropout, self.linear2, rows_mask)
-        return self.norm2(x + self.dropout(update))
+        _, x = add_norm(x, self.attention(x, position, mask, rows_mask), self.dropout, self.norm1)
+        return feed_forward(x, x, self.linear1, self.activation, self.dropout, self.linear2, self.norm2, rows_mask)
 
 
 @MODELS.register_module()

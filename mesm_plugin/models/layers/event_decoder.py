@@ -37,7 +37,7 @@ class GatedFusion(nn.Module):
         told = self.cross_attention(state, key, key, torch.ones_like(key[..., 0], dtype=torch.bool))
         gate = (state * told).sigmoid()
         every_state = torch.ones_like(state[..., 0], dtype=torch.bool)
-        fused = self.self_attention(state + told, state.new_zeros(1), every_state)
+        fused = self.self_attention(state + told, None, every_state)
         return self.norm(state + self.dropout(self.linear(gate * fused).relu()))
 
 

@@ -3,7 +3,7 @@
 
 from torch import Tensor, nn
 
-from mesm_plugin.kernels import Dropout
+from mesm_plugin.kernels import Dropout, Linear, perceptron
 
 
 class MLP(nn.Sequential):
@@ -23,6 +23,10 @@ class MLP(nn.Sequential):
             layers += [nn.Linear(dims[i], dims[i + 1]), nn.ReLU()]
         super().__init__(*layers[:-1])
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps x (..., in_dims) to (..., out_dims)."""
+        return perceptron(x, [layer for layer in self if isinstance(layer, nn.Linear)])
+
 
 class InputProjection(nn.Sequential):
     """Maps features to the common space: blocks of LayerNorm, dropout, linear; ReLU between blocks.
@@ -41,7 +45,7 @@ class InputProjection(nn.Sequential):
         layers: list[nn.Module] = []
         for i in range(num_layers):
             dims = in_dims if i == 0 else out_dims
-            layers += [nn.LayerNorm(dims), Dropout(dropout), nn.Linear(dims, out_dims), nn.ReLU()]
+            layers += [nn.LayerNorm(dims), Dropout(dropout), Linear(dims, out_dims), nn.ReLU()]
         super().__init__(*layers[:-1])
         self.in_dims = in_dims
         self.name = name

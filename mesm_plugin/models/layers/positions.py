@@ -20,8 +20,8 @@ def sine_encoding(values: Tensor, dims: int, temperature: float = 10000.0) -> Te
     Returns:
         (..., dims).
     """
-    exponent = torch.arange(0, dims, 2, dtype=torch.float32, device=values.device) / dims
-    angles = values[..., None] / temperature**exponent
+    last = (dims - 2) / dims
+    angles = values[..., None] * torch.logspace(0, -last, dims // 2, base=temperature, device=values.device)
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)
 
 

@@ -22,49 +22,74 @@ def gradients(out: Tensor, inputs: list[Tensor]) -> list[Tensor]:
 @each_activation
 @pytest.mark.parametrize("rows", [1, 63, 700])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equals_pytorch(activation: nn.Module, rows: int, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("normed", [False, True])
+def test_equals_pytorch(activation: nn.Module, rows: int, dtype: torch.dtype, normed: bool) -> None:
     linear1, linear2 = layers(8, 600, dtype)
     activation = activation.to(dtype)
-    x = torch.randn(rows, 8, dtype=dtype, requires_grad=True)
-    inputs = [x, *linear1.parameters(), *linear2.parameters(), *activation.parameters()]
-    ours, truth = feed_forward(x, linear1, activation, nn.Dropout(0.0), linear2), linear2(activation(linear1(x)))
+    norm = nn.LayerNorm(8, dtype=dtype) if normed else None
+    x, residual = (torch.randn(rows, 8, dtype=dtype, requires_grad=True) for _ in range(2))
+    inputs = [x, residual, *linear1.parameters(), *linear2.parameters(), *activation.parameters()]
+    if norm is not None:
+        nn.init.normal_(norm.weight)
+        inputs += list(norm.parameters())
+    ours = feed_forward(x, residual, linear1, activation, nn.Dropout(0.0), linear2, norm)
+    truth = residual + linear2(activation(linear1(x)))
+    if norm is not None:
+        truth = norm(truth)
     torch.testing.assert_close(ours, truth)
     for a, b in zip(gradients(ours, inputs), gradients(truth, inputs), strict=True):
-        torch.testing.assert_close(a, b, atol=2e-4 if dtype == torch.float32 else 1e-10, rtol=1e-5)
+        torch.testing.assert_close(a, b, atol=5e-4 if dtype == torch.float32 else 1e-10, rtol=1e-5)
 
 
 @each_activation
 @pytest.mark.parametrize("masked", [False, True])
-def test_gradients_with_dropout(activation: nn.Module, masked: bool) -> None:
+@pytest.mark.parametrize("normed", [False, True])
+def test_gradients_with_dropout(activation: nn.Module, masked: bool, normed: bool) -> None:
     linear1, linear2 = layers(3, 64)
     activation = activation.double()
-    x = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
+    x, residual = (torch.randn(7, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     mask = torch.tensor([True, False, True, True, False, True, False]) if masked else None
+    norm = list(nn.LayerNorm(3, dtype=torch.float64).parameters()) if normed else []
     slope = list(activation.parameters())
 
-    def run(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, *slope: Tensor) -> Tensor:
-        one = slope[0] if slope else None
-        return torch.ops.mesm_plugin.feed_forward(x, mask, w1, b1, one, w2, b2, 7, 0.3, True)[0]
+    def run(x: Tensor, residual: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, *others: Tensor) -> Tensor:
+        one = others[0] if slope else None
+        gamma, beta = others[-2:] if normed else (None, None)
+        options = (1e-5, 7, 0.3, True)
+        return torch.ops.mesm_plugin.feed_forward(x, residual, mask, w1, b1, one, w2, b2, gamma, beta, *options)[0]
 
-    inputs = (x, linear1.weight, linear1.bias, linear2.weight, linear2.bias, *slope)
+    inputs = (x, residual, linear1.weight, linear1.bias, linear2.weight, linear2.bias, *slope, *norm)
     assert torch.autograd.gradcheck(run, inputs, nondet_tol=0.0)
 
 
 def test_padding_is_left_out() -> None:
     linear1, linear2 = layers(4, 64, torch.float32)
-    activation = nn.PReLU()
+    activation, norm = nn.PReLU(), nn.LayerNorm(4)
     x = torch.randn(5, 6, 4)
     mask = torch.arange(6) < torch.tensor([6, 1, 3, 0, 5])[:, None]
     x[~mask] = torch.nan
     x.requires_grad_()
-    out = feed_forward(x, linear1, activation, nn.Dropout(0.0), linear2, mask)
-    truth = linear2(activation(linear1(x)))
+    out = feed_forward(x, x, linear1, activation, nn.Dropout(0.0), linear2, norm, mask)
+    truth = norm(x + linear2(activation(linear1(x))))
     torch.testing.assert_close(out[mask], truth[mask])
     assert (out[~mask] == 0).all()
-    out.sum().backward()
+    out.square().sum().backward()
     assert x.grad is not None
     assert (x.grad[~mask] == 0).all()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in (*linear1.parameters(), *linear2.parameters()))
+    parameters = (*linear1.parameters(), *linear2.parameters(), *norm.parameters())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in parameters)
+
+
+def test_without_any_valid_row() -> None:
+    linear1, linear2 = layers(4, 64, torch.float32)
+    x = torch.randn(5, 4, requires_grad=True)
+    out = feed_forward(x, x, linear1, nn.ReLU(), nn.Dropout(0.1), linear2, nn.LayerNorm(4), torch.zeros(5).bool())
+    out.sum().backward()
+    assert (out == 0).all()
+    assert x.grad is not None
+    assert (x.grad == 0).all()
+    assert linear1.weight.grad is not None
+    assert (linear1.weight.grad == 0).all()
 
 
 def test_dropout_follows_the_seed_of_pytorch_and_keeps_the_mean() -> None:
@@ -73,28 +98,45 @@ def test_dropout_follows_the_seed_of_pytorch_and_keeps_the_mean() -> None:
         nn.init.zeros_(parameter)
     for parameter in (linear1.bias, linear2.weight):
         nn.init.ones_(parameter)
-    x = torch.zeros(2000, 1)
+    x = torch.zeros(20000, 1)
     torch.manual_seed(1)
-    first = feed_forward(x, linear1, nn.ReLU(), nn.Dropout(0.2), linear2)
+    first = feed_forward(x, x, linear1, nn.ReLU(), nn.Dropout(0.2), linear2)
     torch.manual_seed(1)
-    assert torch.equal(first, feed_forward(x, linear1, nn.ReLU(), nn.Dropout(0.2), linear2))
-    assert not torch.equal(first, feed_forward(x, linear1, nn.ReLU(), nn.Dropout(0.2), linear2))
-    # Each row is a sum of 1024 numbers, 1.25 with probability 0.8: its deviation is 1.25 * sqrt(1024 * 0.16) = 16.
-    assert abs(float(first.mean()) - 1024) < 4 * 16 / 2000**0.5
-    assert abs(float(first.std()) - 16) < 4 * 16 / 4000**0.5
+    assert torch.equal(first, feed_forward(x, x, linear1, nn.ReLU(), nn.Dropout(0.2), linear2))
+    assert not torch.equal(first, feed_forward(x, x, linear1, nn.ReLU(), nn.Dropout(0.2), linear2))
+    # A fifth of the rows is dropped as a whole. Each other row is 1.25 times a sum of 1024 numbers, 1.25 with
+    # probability 0.8: its mean is 1280, its deviation 1.25 * 1.25 * sqrt(1024 * 0.16) = 20.
+    kept = first[first != 0].detach()
+    assert abs(kept.numel() / 20000 - 0.8) < 4 * (0.16 / 20000) ** 0.5
+    assert abs(float(kept.mean()) - 1280) < 4 * 20 / 16000**0.5
+    assert abs(float(kept.std()) - 20) < 4 * 20 / 32000**0.5
 
 
 def test_training_without_gradients_gives_the_same_numbers() -> None:
     linear1, linear2 = layers(4, 512, torch.float32)
+    norm = nn.LayerNorm(4)
     x = torch.randn(1500, 4)
     torch.manual_seed(2)
     with torch.no_grad():
-        free = feed_forward(x, linear1, nn.PReLU(), nn.Dropout(0.1), linear2)
+        free = feed_forward(x, x, linear1, nn.PReLU(), nn.Dropout(0.1), linear2, norm)
     torch.manual_seed(2)
-    torch.testing.assert_close(free, feed_forward(x, linear1, nn.PReLU(), nn.Dropout(0.1), linear2))
+    torch.testing.assert_close(free, feed_forward(x, x, linear1, nn.PReLU(), nn.Dropout(0.1), linear2, norm))
 
 
-@pytest.mark.parametrize("why", ["no operators", "half", "autocast", "slopes", "meta"])
+def test_any_number_of_threads_drops_the_same_numbers() -> None:
+    linear1, linear2 = layers(8, 100, torch.float64)
+    x = torch.randn(3000, 8, dtype=torch.float64)
+    outputs = []
+    threads = torch.get_num_threads()
+    for number in (1, 3):
+        torch.set_num_threads(number)
+        torch.manual_seed(3)
+        outputs.append(feed_forward(x, x, linear1, nn.ReLU(), nn.Dropout(0.5), linear2))
+    torch.set_num_threads(threads)
+    torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("why", ["no operators", "half", "autocast", "slopes", "meta", "all dropped"])
 def test_falls_back_to_pytorch(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     linear1, linear2 = layers(4, 8, torch.float32)
     activation = nn.PReLU(8) if why == "slopes" else nn.PReLU()
@@ -105,9 +147,10 @@ def test_falls_back_to_pytorch(why: str, monkeypatch: pytest.MonkeyPatch) -> Non
     if why in ("half", "meta"):
         target = {"dtype": torch.bfloat16} if why == "half" else {"device": "meta"}
         x, linear1, linear2, activation = (part.to(**target) for part in (x, linear1, linear2, activation))
+    dropout = nn.Dropout(1.0 if why == "all dropped" else 0.0)
     with torch.autocast("cpu", torch.bfloat16, enabled=why == "autocast"):
-        out = feed_forward(x, linear1, activation, nn.Dropout(0.0), linear2)
-        truth = linear2(activation(linear1(x)))
+        out = feed_forward(x, x, linear1, activation, dropout, linear2)
+        truth = x + dropout(linear2(activation(linear1(x))))
     assert out.dtype == truth.dtype
     assert out.device == truth.device
     if why != "meta":

@@ -20,7 +20,7 @@ def test_fusion_by_hand() -> None:
     # With one key, every state attends to its value alone.
     weight, bias = fusion.cross_attention.in_proj_weight[32:], fusion.cross_attention.in_proj_bias[32:]
     told = fusion.cross_attention.out_proj(sentence @ weight.T + bias)[:, None]
-    fused = fusion.self_attention(state + told, torch.zeros(1), torch.ones(2, 3, dtype=torch.bool))
+    fused = fusion.self_attention(state + told, None, torch.ones(2, 3, dtype=torch.bool))
     expected = fusion.norm(state + fusion.linear((state * told).sigmoid() * fused).relu())
     torch.testing.assert_close(fusion(state, sentence), expected)
 

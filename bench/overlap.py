@@ -1,0 +1,115 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""How much of the gradients' reduction over processes goes on while backward does.
+
+python -m bench.overlap --ranks 2 --bucket-mb 2 25
+
+runs the training step of `charades-clip-slowfast` in gloo processes of this machine under DistributedDataParallel, and
+prints for each size of bucket how many buckets there are, which share of the bytes was handed to the network before the
+last tenth of the gradients' computation (from the start of backward until the last bucket is full), and the seconds of a
+step. The processes share the machine's cores, so that the seconds say nothing of machines with cores of their own.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from bench.workloads import WORKLOADS
+from mesm_plugin.registry import MODELS
+from mesm_plugin.utils import atomic_file
+
+WORKLOAD = "charades-clip-slowfast"
+
+
+def shares_before(handed: list[tuple[float, int]], end: float) -> float:
+    """Share of the bytes that were handed over before a time.
+
+    Args:
+        handed: Time and bytes of each bucket.
+        end: The time.
+    """
+    return sum(size for at, size in handed if at < end) / sum(size for _, size in handed)
+
+
+def _work(rank: int, ranks: int, bucket_mb: float, steps: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting_{bucket_mb}", rank=rank, world_size=ranks)
+    torch.manual_seed(0)
+    workload = WORKLOADS[WORKLOAD]
+    model = MODELS.build(workload.model_config())
+    batch = model.data_preprocessor(workload.batch(training=True, seed=rank))
+    parallel = DistributedDataParallel(
+        model, bucket_cap_mb=bucket_mb, gradient_as_bucket_view=True, find_unused_parameters=True
+    )
+    handed: list[tuple[float, int]] = []
+
+    def hook(_: None, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        handed.append((time.perf_counter(), bucket.buffer().nbytes))
+        work = dist.all_reduce(bucket.buffer().div_(ranks), async_op=True)
+        assert work is not None
+        return work.get_future().then(lambda future: future.value()[0])
+
+    parallel.register_comm_hook(None, hook)
+    seconds, shares, buckets = [], [], 0
+    for _ in range(steps + 1):
+        parallel.zero_grad()
+        handed.clear()
+        begin = time.perf_counter()
+        loss = torch.stack(list(parallel(**batch, mode="loss").values())).sum()
+        backward = time.perf_counter()
+        loss.backward()
+        end = time.perf_counter()
+        seconds.append(end - begin)
+        # Backward itself ends only when all buckets are reduced.
+        computed = handed[-1][0]
+        shares.append(shares_before(handed, backward + 0.9 * (computed - backward)))
+        buckets = len(handed)
+    if rank == 0:
+        row = {
+            "bucket_mb": bucket_mb,
+            "buckets": buckets,
+            "share_before_the_last_tenth": statistics.median(shares[1:]),
+            "seconds": statistics.median(seconds[1:]),
+        }
+        Path(folder, "row.json").write_text(json.dumps(row), encoding="utf-8")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def measure(ranks: int, bucket_mb: float, steps: int) -> dict[str, Any]:
+    """Runs some steps in `ranks` processes, and returns what the first one saw."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = (ranks, bucket_mb, steps, folder)
+        torch.multiprocessing.start_processes(_work, args=arguments, nprocs=ranks, start_method="spawn")
+        row: dict[str, Any] = json.loads(Path(folder, "row.json").read_text(encoding="utf-8"))
+    return row
+
+
+def main() -> None:
+    """Prints the table, and writes it as JSON if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ranks", type=int, default=2, help="processes (2)")
+    parser.add_argument("--bucket-mb", type=float, nargs="+", default=[2, 25], help="sizes of a bucket (2 25)")
+    parser.add_argument("--steps", type=int, default=5, help="measured steps (5)")
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    args = parser.parse_args()
+    rows = [measure(args.ranks, size, args.steps) for size in args.bucket_mb]
+    for row in rows:
+        print(
+            "buckets of {bucket_mb:g} MB: {buckets} of them, {share_before_the_last_tenth:.0%} of the bytes handed "
+            "over before the last tenth of their computation, {seconds:.3f} s a step without the optimiser".format(**row)
+        )
+    if args.json:
+        with atomic_file(args.json) as unfinished:
+            unfinished.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

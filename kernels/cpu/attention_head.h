@@ -1,0 +1,311 @@
+// Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+//
+// Masked attention of one head, forwards and backwards, where its numbers lie: rows of queries, keys and values may be
+// any distance apart. Some queries at a time are attended to, so that their weights stay in the cache; the backward
+// pass computes the weights again from one number a row.
+
+#pragma once
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "philox.h"
+
+namespace mesm {
+
+// Queries that are attended to at once.
+constexpr int64_t kQueries = 48;
+
+// e^x for x <= 0, to two units in the last place, in a form that compilers turn into vector instructions.
+inline float exponential(float x) {
+  x = x < -87.0f ? -87.0f : x;
+  const float shifted = x * 1.44269504088896341f + 12582912.0f;
+  const float whole = shifted - 12582912.0f;
+  const float rest = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
+  float y = 1.9875691500e-4f;
+  y = y * rest + 1.3981999507e-3f;
+  y = y * rest + 8.3334519073e-3f;
+  y = y * rest + 4.1665795894e-2f;
+  y = y * rest + 1.6666665459e-1f;
+  y = y * rest + 5.0000001201e-1f;
+  y = y * rest * rest + rest + 1.0f;
+  int32_t bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  const int32_t power = (bits - 0x4B400000 + 127) << 23;
+  float scale;
+  std::memcpy(&scale, &power, sizeof scale);
+  return y * scale;
+}
+inline double exponential(double x) { return std::exp(x); }
+
+template <typename T>
+struct Vector {
+  static constexpr int kSize = 32 / sizeof(T);
+  typedef T Type __attribute__((vector_size(32)));
+};
+
+// Columns of a product that are kept in registers, and how long a buffer's rows must be so that none of them is cut.
+template <typename T>
+constexpr int kColumns = 2 * Vector<T>::kSize;
+
+template <typename T>
+inline int64_t padded(int64_t columns) {
+  return (columns + kColumns<T> - 1) / kColumns<T> * kColumns<T>;
+}
+
+template <typename T, int Rows, bool Adds>
+inline void product_tile(
+    const T* a, int64_t a_row, int64_t a_column, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t inner) {
+  using V = typename Vector<T>::Type;
+  constexpr int kSize = Vector<T>::kSize;
+  V sums[Rows][2] = {};
+  for (int64_t k = 0; k < inner; ++k) {
+    V left, right;
+    std::memcpy(&left, b + k * b_row, sizeof left);
+    std::memcpy(&right, b + k * b_row + kSize, sizeof right);
+#pragma GCC unroll 6
+    for (int i = 0; i < Rows; ++i) {
+      const T factor = a[i * a_row + k * a_column];
+      sums[i][0] += factor * left;
+      sums[i][1] += factor * right;
+    }
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < Rows; ++i) {
+    T* const to = c + i * c_row;
+    if (Adds) {
+      V left, right;
+      std::memcpy(&left, to, sizeof left);
+      std::memcpy(&right, to + kSize, sizeof right);
+      sums[i][0] += left;
+      sums[i][1] += right;
+    }
+    std::memcpy(to, &sums[i][0], sizeof(V));
+    std::memcpy(to + kSize, &sums[i][1], sizeof(V));
+  }
+}
+
+// c (rows, columns) = or += a (rows, inner) b (inner, columns). Rows of b and c are contiguous, a lies in any way.
+template <typename T, bool Adds>
+inline void product(
+    const T* a, int64_t a_row, int64_t a_column, const T* b, int64_t b_row, T* c, int64_t c_row,
+    int64_t rows, int64_t inner, int64_t columns) {
+  constexpr int kRows = 6;
+  int64_t column = 0;
+  for (; column + kColumns<T> <= columns; column += kColumns<T>) {
+    int64_t row = 0;
+    for (; row + kRows <= rows; row += kRows) {
+      product_tile<T, kRows, Adds>(
+          a + row * a_row, a_row, a_column, b + column, b_row, c + row * c_row + column, c_row, inner);
+    }
+    for (; row + 2 <= rows; row += 2) {
+      product_tile<T, 2, Adds>(
+          a + row * a_row, a_row, a_column, b + column, b_row, c + row * c_row + column, c_row, inner);
+    }
+    for (; row < rows; ++row) {
+      product_tile<T, 1, Adds>(
+          a + row * a_row, a_row, a_column, b + column, b_row, c + row * c_row + column, c_row, inner);
+    }
+  }
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t j = column; j < columns; ++j) {
+      T sum = Adds ? c[row * c_row + j] : T(0);
+      for (int64_t k = 0; k < inner; ++k) sum += a[row * a_row + k * a_column] * b[k * b_row + j];
+      c[row * c_row + j] = sum;
+    }
+  }
+}
+
+// Rows (rows, dims) as (dims, padded rows), zeros at the end.
+template <typename T>
+inline void transpose(const T* x, int64_t stride, int64_t rows, int64_t dims, T* out, int64_t out_stride) {
+  for (int64_t j = 0; j < dims; ++j) {
+    for (int64_t i = 0; i < rows; ++i) out[j * out_stride + i] = x[i * stride + j];
+    for (int64_t i = rows; i < out_stride; ++i) out[j * out_stride + i] = T(0);
+  }
+}
+
+// Softmax of a row of dot products; returns the logarithm of the sum of its exponentials.
+template <typename T>
+inline T softmax_row(T* __restrict x, const T* __restrict padding, int64_t keys, T scale) {
+  const T lowest = -std::numeric_limits<T>::infinity();
+  T largest = lowest;
+#pragma omp simd reduction(max : largest)
+  for (int64_t i = 0; i < keys; ++i) {
+    const T y = x[i] * scale + padding[i];
+    largest = y > largest ? y : largest;
+  }
+  if (largest == lowest) {
+    // Without a valid key the weights are zero. Valid ones that are all -inf or NaN make NaN, as in PyTorch.
+    bool any = false;
+    for (int64_t i = 0; i < keys; ++i) any |= padding[i] == T(0);
+    const T weight = any ? std::numeric_limits<T>::quiet_NaN() : T(0);
+    std::fill_n(x, keys, weight);
+    return weight;
+  }
+  T total = 0;
+#pragma omp simd reduction(+ : total)
+  for (int64_t i = 0; i < keys; ++i) {
+    const T y = exponential(x[i] * scale - largest);
+    x[i] = padding[i] == T(0) ? y : T(0);
+    total += x[i];
+  }
+  const T factor = T(1) / total;
+#pragma omp simd
+  for (int64_t i = 0; i < keys; ++i) x[i] *= factor;
+  return largest + std::log(total);
+}
+
+// The same weights once more, from what the other one returned.
+template <typename T>
+inline void softmax_row_again(T* __restrict x, const T* __restrict padding, int64_t keys, T scale, T sum) {
+#pragma omp simd
+  for (int64_t i = 0; i < keys; ++i) {
+    const T difference = x[i] * scale - sum;
+    // Above 0 by a rounding error at most.
+    const T y = exponential(difference > T(0) ? T(0) : difference);
+    x[i] = padding[i] == T(0) ? y : T(0);
+  }
+}
+
+// A row of weights after dropout; each row's random words begin at a block of their own. `out` may be `weights`.
+template <typename T>
+inline void drop_weights(
+    const T* weights, T* out, int64_t keys, uint64_t first_block, uint64_t seed, uint32_t threshold, T scale) {
+  for_blocks(0, blocks_of(keys), keys, first_block, seed, true, [=](int64_t start, auto count, const uint32_t* words) {
+    const T* const from = weights + start;
+    T* const to = out + start;
+#pragma omp simd
+    for (int i = 0; i < count; ++i) to[i] = from[i] * (words[i] < threshold ? T(0) : scale);
+  });
+}
+
+// Gradient of a row of dot products, written over that of its weights: scale * (dropped * gradient - weights * delta).
+template <typename T>
+inline void softmax_row_backward(
+    T* __restrict gradient,
+    const T* weights,
+    const T* dropped,
+    const T* __restrict above,
+    const T* __restrict out,
+    int64_t keys,
+    int64_t dims,
+    T scale) {
+  T delta = 0;
+#pragma omp simd reduction(+ : delta)
+  for (int64_t i = 0; i < dims; ++i) delta += above[i] * out[i];
+#pragma omp simd
+  for (int64_t i = 0; i < keys; ++i) gradient[i] = scale * (dropped[i] * gradient[i] - weights[i] * delta);
+}
+
+// Rows of a head: its numbers lie together in each of them.
+template <typename T>
+struct Rows {
+  T* data;
+  int64_t stride;
+  T* row(int64_t i) const { return data + i * stride; }
+};
+
+struct Drop {
+  double p;
+  uint64_t seed, first_block;
+};
+
+template <typename T>
+struct Head {
+  Rows<const T> query, key, value;
+  // 0 where a key is valid, else -inf.
+  const T* padding;
+  int64_t queries, keys, dims, value_dims;
+  T scale;
+  Drop drop;
+
+  // Blocks of random words that the head takes.
+  static int64_t blocks(int64_t queries, int64_t keys) { return queries * blocks_of(keys); }
+
+  // Writes what each query attends to, and one number a query for the backward pass. `room` grows as needed.
+  void forward(Rows<T> out, T* sums, std::vector<T>& room) const {
+    const int64_t width = padded<T>(keys);
+    room.resize((dims + kQueries) * width);
+    T* const keys_across = room.data();
+    T* const weights = keys_across + dims * width;
+    transpose(key.data, key.stride, keys, dims, keys_across, width);
+    for (int64_t start = 0; start < queries; start += kQueries) {
+      const int64_t size = std::min(kQueries, queries - start);
+      dot_products(start, size, keys_across, weights, width);
+      for (int64_t i = 0; i < size; ++i) {
+        T* const row = weights + i * width;
+        sums[start + i] = softmax_row(row, padding, keys, scale);
+        if (drop.p > 0) drop_row_of(row, row, start + i);
+      }
+      product<T, false>(
+          weights, width, 1, value.data, value.stride, out.row(start), out.stride, size, keys, value_dims);
+    }
+  }
+
+  // Writes the gradient of the queries, and adds those of the keys and values to what is there.
+  void backward(
+      Rows<const T> above,
+      Rows<const T> out,
+      const T* sums,
+      Rows<T> grad_query,
+      Rows<T> grad_key,
+      Rows<T> grad_value,
+      std::vector<T>& room) const {
+    const int64_t width = padded<T>(keys);
+    room.resize((dims + value_dims + 3 * kQueries) * width);
+    T* const keys_across = room.data();
+    T* const values_across = keys_across + dims * width;
+    T* const weights = values_across + value_dims * width;
+    T* const gradients = weights + kQueries * width;
+    T* const dropped = drop.p > 0 ? gradients + kQueries * width : weights;
+    transpose(key.data, key.stride, keys, dims, keys_across, width);
+    transpose(value.data, value.stride, keys, value_dims, values_across, width);
+    for (int64_t start = 0; start < queries; start += kQueries) {
+      const int64_t size = std::min(kQueries, queries - start);
+      dot_products(start, size, keys_across, weights, width);
+      product<T, false>(
+          above.row(start), above.stride, 1, values_across, width, gradients, width, size, value_dims, width);
+      for (int64_t i = 0; i < size; ++i) {
+        T* const row = weights + i * width;
+        softmax_row_again(row, padding, keys, scale, sums[start + i]);
+        if (drop.p > 0) drop_row_of(row, dropped + i * width, start + i);
+        softmax_row_backward(
+            gradients + i * width,
+            row,
+            dropped + i * width,
+            above.row(start + i),
+            out.row(start + i),
+            keys,
+            value_dims,
+            scale);
+      }
+      product<T, true>(
+          dropped, 1, width, above.row(start), above.stride, grad_value.data, grad_value.stride, keys, size,
+          value_dims);
+      product<T, true>(
+          gradients, 1, width, query.row(start), query.stride, grad_key.data, grad_key.stride, keys, size, dims);
+      product<T, false>(
+          gradients, width, 1, key.data, key.stride, grad_query.row(start), grad_query.stride, size, keys, dims);
+    }
+  }
+
+ private:
+  void dot_products(int64_t start, int64_t size, const T* keys_across, T* weights, int64_t width) const {
+    product<T, false>(query.row(start), query.stride, 1, keys_across, width, weights, width, size, dims, width);
+  }
+
+  void drop_row_of(const T* weights, T* out, int64_t query_row) const {
+    drop_weights(
+        weights,
+        out,
+        keys,
+        drop.first_block + query_row * blocks_of(keys),
+        drop.seed,
+        threshold_of(drop.p),
+        static_cast<T>(1 / (1 - drop.p)));
+  }
+};
+
+}  // namespace mesm

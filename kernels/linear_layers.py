@@ -1,0 +1,40 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+"""Linear layers with ReLU between them."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mesm_plugin.kernels.cpu.suitable import suitable
+
+
+def perceptron(x: Tensor, layers: Sequence[nn.Linear]) -> Tensor:
+    """Applies linear layers, with ReLU between them.
+
+    On a CPU a C++ operator does it, where it takes the tensors (float32 or float64, up to three layers with biases).
+
+    Args:
+        x: (..., channels of the first layer).
+        layers: At least one.
+
+    Returns:
+        (..., channels of the last layer).
+    """
+    weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+    if len(layers) > 3 or any(bias is None for bias in biases) or not suitable(x, *weights, *biases):
+        for weight, bias in zip(weights[:-1], biases, strict=False):
+            x = F.linear(x, weight, bias).relu()
+        return F.linear(x, weights[-1], biases[-1])
+    return torch.ops.mesm_plugin.perceptron(x.reshape(-1, x.shape[-1]), weights, biases)[-1].view(
+        *x.shape[:-1], layers[-1].out_features
+    )
+
+
+class Linear(nn.Linear):
+    """`torch.nn.Linear` by `perceptron`; arguments as there."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps x (..., in_features) to (..., out_features)."""
+        return perceptron(x, [self])

@@ -5,8 +5,8 @@ python -m bench.overlap --ranks 2 --bucket-mb 2 25
 
 runs the training step of `charades-clip-slowfast` in gloo processes of this machine under DistributedDataParallel, and
 prints for each size of bucket how many buckets there are, which share of the bytes was handed to the network before the
-last tenth of the gradients' computation (from the start of backward until the last bucket is full), and the seconds of a
-step. The processes share the machine's cores, so that the seconds say nothing of machines with cores of their own.
+last tenth of the gradients' computation (from the start of backward until the last bucket is full), and the seconds of
+a step. The processes share the machine's cores, so that the seconds say nothing of machines with cores of their own.
 """
 
 import argparse
@@ -104,7 +104,7 @@ def main() -> None:
     for row in rows:
         print(
             "buckets of {bucket_mb:g} MB: {buckets} of them, {share_before_the_last_tenth:.0%} of the bytes handed "
-            "over before the last tenth of their computation, {seconds:.3f} s a step without the optimiser".format(**row)
+            "over before the last tenth of the computation, {seconds:.3f} s a step without the optimiser".format(**row)
         )
     if args.json:
         with atomic_file(args.json) as unfinished:

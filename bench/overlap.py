@@ -40,10 +40,11 @@ def shares_before(handed: list[tuple[float, int]], end: float) -> float:
 
 def _work(rank: int, ranks: int, bucket_mb: float, steps: int, folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting_{bucket_mb}", rank=rank, world_size=ranks)
     torch.manual_seed(0)
     workload = WORKLOADS[WORKLOAD]
+    # Functions that this imports would keep a group that is there already, which then can't be destroyed.
     model = MODELS.build(workload.model_config())
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting_{bucket_mb}", rank=rank, world_size=ranks)
     batch = model.data_preprocessor(workload.batch(training=True, seed=rank))
     parallel = DistributedDataParallel(
         model, bucket_cap_mb=bucket_mb, gradient_as_bucket_view=True, find_unused_parameters=True

@@ -6,11 +6,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-
-# Functions of these two keep the default group of the moment at which they are first imported, which PyTorch's compiler
-# does whenever it is needed: then the group can't be destroyed, and its threads can abort a process that ends.
-import torch.distributed.nn.functional
-import torch.distributed.optim
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -4,6 +4,9 @@
 from pathlib import Path
 from typing import Any
 
+# Defaults of functions in PyTorch that this loads keep the group of the moment at which they are first imported, which
+# then can't be destroyed. A run by MMEngine loads it before it makes the group.
+import mmengine.optim  # noqa: F401
 import pytest
 import torch
 import torch.distributed as dist

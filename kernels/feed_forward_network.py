@@ -4,7 +4,7 @@
 import torch
 from torch import Tensor, nn
 
-from mesm_plugin.kernels.cpu.suitable import suitable
+from mesm_plugin.kernels.cpu.suitable import in_float32, products_in_bfloat16, suitable
 
 
 def feed_forward(
@@ -20,7 +20,8 @@ def feed_forward(
     """norm(residual + dropout(linear2(dropout(activation(linear1(x)))))).
 
     On a CPU a C++ operator does it, where it takes the tensors (float32 or float64, a ReLU or a PReLU with one slope):
-    its rows pass in stretches that fit the cache, and rows of padding are left out.
+    its rows pass in stretches that fit the cache, and rows of padding are left out. Under autocast it rounds the
+    factors of its products to bfloat16, all else being float32.
 
     Args:
         x: (..., D).
@@ -48,18 +49,19 @@ def feed_forward(
         out = residual + dropout(linear2(dropout(activation(linear1(x)))))
         return out if norm is None else norm(out)
     keeps = torch.is_grad_enabled() and any(t.requires_grad for t in (x, residual, *parameters))
+    x, residual, *parameters = in_float32(x, residual, *parameters)
+    linear = parameters[:4]
     out, *_ = torch.ops.mesm_plugin.feed_forward(
         x.flatten(0, -2),
         residual.flatten(0, -2),
         None if mask is None else mask.flatten(),
-        linear1.weight,
-        linear1.bias,
-        slope,
-        linear2.weight,
-        linear2.bias,
-        *((None, None, 0.0) if norm is None else (norm.weight, norm.bias, norm.eps)),
+        *linear[:2],
+        None if slope is None else parameters[4],
+        *linear[2:],
+        *((None, None, 0.0) if norm is None else (*parameters[-2:], norm.eps)),
         None,
         dropout_p,
+        products_in_bfloat16(),
         keeps,
     )
     return out.view_as(residual)

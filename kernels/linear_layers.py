@@ -7,13 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mesm_plugin.kernels.cpu.suitable import suitable
+from mesm_plugin.kernels.cpu.suitable import in_float32, products_in_bfloat16, suitable
 
 
 def perceptron(x: Tensor, layers: Sequence[nn.Linear]) -> Tensor:
     """Applies linear layers, with ReLU between them.
 
     On a CPU a C++ operator does it, where it takes the tensors (float32 or float64, up to three layers with biases).
+    Under autocast it rounds the factors of its products to bfloat16, all else being float32.
 
     Args:
         x: (..., channels of the first layer).
@@ -27,9 +28,9 @@ def perceptron(x: Tensor, layers: Sequence[nn.Linear]) -> Tensor:
         for weight, bias in zip(weights[:-1], biases, strict=False):
             x = F.linear(x, weight, bias).relu()
         return F.linear(x, weights[-1], biases[-1])
-    return torch.ops.mesm_plugin.perceptron(x.reshape(-1, x.shape[-1]), weights, biases)[-1].view(
-        *x.shape[:-1], layers[-1].out_features
-    )
+    [rows] = in_float32(x.reshape(-1, x.shape[-1]))
+    outputs = torch.ops.mesm_plugin.perceptron(rows, in_float32(*weights), in_float32(*biases), products_in_bfloat16())
+    return outputs[-1].view(*x.shape[:-1], layers[-1].out_features)
 
 
 class Linear(nn.Linear):

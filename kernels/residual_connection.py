@@ -4,13 +4,14 @@
 import torch
 from torch import Tensor, nn
 
-from mesm_plugin.kernels.cpu.suitable import suitable
+from mesm_plugin.kernels.cpu.suitable import in_float32, suitable
 
 
 def add_norm(x: Tensor, update: Tensor, dropout: nn.Dropout, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
     """x + dropout(update), and the layer normalisation of it.
 
-    On a CPU a C++ operator does both in one pass, where it takes the tensors (float32 or float64).
+    On a CPU a C++ operator does both in one pass, where it takes the tensors (float32 or float64). Under autocast it
+    makes float32 of them.
 
     Args:
         x: (..., D).
@@ -25,5 +26,6 @@ def add_norm(x: Tensor, update: Tensor, dropout: nn.Dropout, norm: nn.LayerNorm)
     if dropout_p == 1 or not suitable(x, update, norm.weight, norm.bias):
         total = x + dropout(update)
         return total, norm(total)
-    total, normed, _ = torch.ops.mesm_plugin.add_norm(x, update, norm.weight, norm.bias, norm.eps, None, dropout_p)
+    tensors = in_float32(x, update, norm.weight, norm.bias)
+    total, normed, _ = torch.ops.mesm_plugin.add_norm(*tensors, norm.eps, None, dropout_p)
     return total, normed

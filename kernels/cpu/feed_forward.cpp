@@ -12,7 +12,6 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/full_like.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
@@ -140,6 +139,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_cpu(
     double eps,
     optional<int64_t> seed_or_none,
     double p,
+    bool bfloat16,
     bool keeps) {
   TORCH_CHECK_VALUE(x.dim() == 2 && weight1.dim() == 2 && weight2.dim() == 2, "x and the weights must be matrices");
   TORCH_CHECK_VALUE(p >= 0 && p < 1, "p must be at least 0 and below 1, got ", p);
@@ -165,7 +165,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_cpu(
   const Tensor moments = at::empty({keeps && norms ? x.size(0) : 0, 2}, x.options());
   Tensor out = at::empty({x.size(0), dims}, x.options());
   rows.fill_others(out);
-  const Tensor first = weight1.t(), second = weight2.t();
+  const Tensor first = mesm::weight_factor(weight1, bfloat16).t(), second = mesm::weight_factor(weight2, bfloat16).t();
   at::parallel_for(0, plan.count, 1, [&](int64_t begin, int64_t end) {
     const at::AutoDispatchBelowADInplaceOrView below;
     const Tensor room = at::empty({plan.step, input.size(1)}, x.options());
@@ -175,7 +175,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_cpu(
     for (int64_t part = begin; part < end; ++part) {
       const int64_t start = part * plan.step, size = plan.size(part);
       Tensor stretch = keeps ? before.narrow(0, start, size) : wide_before.narrow(0, 0, size);
-      at::mm_out(stretch, rows.take(input, start, size, room), first);
+      mesm::product_out(stretch, mesm::rows_factor(rows.take(input, start, size, room), bfloat16), first);
       Tensor dropped = wide.narrow(0, 0, size), update = narrow_room.narrow(0, 0, size);
       AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "feed_forward", [&] {
         scalar_t* const from = stretch.mutable_data_ptr<scalar_t>();
@@ -185,7 +185,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_cpu(
         for (int64_t i = 0; i < size; ++i) {
           activate_and_drop(from + i * hidden, offset1, to + i * hidden, hidden, (start + i) * blocks, side, seed, p);
         }
-        at::mm_out(update, dropped, second);
+        mesm::product_out(update, mesm::rows_factor(dropped, bfloat16), second);
         scalar_t* const added = update.mutable_data_ptr<scalar_t>();
         const scalar_t* const offset2 = bias2.const_data_ptr<scalar_t>();
         const scalar_t* const old = beside.const_data_ptr<scalar_t>();
@@ -226,7 +226,8 @@ Gradients feed_forward_backward_cpu(
     const Tensor& sums,
     const Tensor& moments,
     int64_t seed_number,
-    double p) {
+    double p,
+    bool bfloat16) {
   const Tensor input = x.contiguous(), above_all = gradient.contiguous();
   const mesm::RowList rows = rows_of(mask, x.size(0));
   const int64_t hidden = weight1.size(0), dims = weight2.size(0), blocks = mesm::blocks_of(hidden);
@@ -238,6 +239,7 @@ Gradients feed_forward_backward_cpu(
   rows.fill_others(grad_residual);
   // Each thread adds up the gradients of its own rows: both weights, and bias1, bias2, gamma, beta and slope.
   mesm::ThreadSums grads1(weight1), grads2(weight2);
+  const Tensor first = mesm::weight_factor(weight1, bfloat16), second = mesm::weight_factor(weight2, bfloat16);
   const Tensor small = at::zeros({at::get_num_threads(), hidden + 3 * dims + 1}, x.options());
   at::parallel_for(0, plan.count, 1, [&](int64_t begin, int64_t end) {
     const at::AutoDispatchBelowADInplaceOrView below;
@@ -249,7 +251,7 @@ Gradients feed_forward_backward_cpu(
     for (int64_t part = begin; part < end; ++part) {
       const int64_t start = part * plan.step, size = plan.size(part);
       Tensor above = above_room.narrow(0, 0, size), stretch = inner.narrow(0, 0, size);
-      Tensor dropped = after.narrow(0, 0, size);
+      Tensor dropped = after.narrow(0, 0, size), above_factor;
       AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "feed_forward_backward", [&] {
         scalar_t* const to_small = small.mutable_data_ptr<scalar_t>() + thread * small.size(1);
         scalar_t* const to_bias2 = to_small + hidden;
@@ -280,7 +282,8 @@ Gradients feed_forward_backward_cpu(
           mesm::drop_row(of_sum, of_update, dims, kOutBlocks + (start + i) * out_blocks, seed, p);
           mesm::accumulate(to_bias2, of_update, dims);
         }
-        at::mm_out(stretch, above, weight2);
+        above_factor = mesm::rows_factor(above, bfloat16);
+        mesm::product_out(stretch, above_factor, second);
         scalar_t* const grads = stretch.mutable_data_ptr<scalar_t>();
         scalar_t* const out = dropped.mutable_data_ptr<scalar_t>();
         const scalar_t* const from = before.const_data_ptr<scalar_t>() + start * hidden;
@@ -292,10 +295,11 @@ Gradients feed_forward_backward_cpu(
           mesm::accumulate(to_small, grads + at, hidden);
         }
       });
-      grads2.add_product(thread, above.t(), dropped);
-      grads1.add_product(thread, stretch.t(), rows.take(input, start, size, room));
+      grads2.add_product(thread, above_factor.t(), mesm::rows_factor(dropped, bfloat16));
+      const Tensor factor = mesm::rows_factor(stretch, bfloat16);
+      grads1.add_product(thread, factor.t(), mesm::rows_factor(rows.take(input, start, size, room), bfloat16));
       Tensor result = rows.target(grad_x, start, size, result_room);
-      at::mm_out(result, stretch, weight1);
+      mesm::product_out(result, factor, first);
       rows.put(result, grad_x, start, size);
     }
   });
@@ -335,22 +339,24 @@ class FeedForward : public torch::autograd::Function<FeedForward> {
       const optional<Tensor>& beta,
       double eps,
       int64_t seed,
-      double p) {
+      double p,
+      bool bfloat16) {
     at::AutoDispatchBelowADInplaceOrView below;
     auto [out, before, sums, moments] = forward_operator().call(
-        x, residual, mask, weight1, bias1, slope, weight2, bias2, gamma, beta, eps, seed, p, true);
+        x, residual, mask, weight1, bias1, slope, weight2, bias2, gamma, beta, eps, seed, p, bfloat16, true);
     const Tensor none;
     ctx->save_for_backward(
         {x, mask.value_or(none), weight1, slope.value_or(none), weight2, gamma.value_or(none), before, sums, moments});
     ctx->saved_data["seed"] = seed;
     ctx->saved_data["p"] = p;
+    ctx->saved_data["bfloat16"] = bfloat16;
     ctx->mark_non_differentiable({before, sums, moments});
     ctx->set_materialize_grads(false);
     return {out, before, sums, moments};
   }
 
   static variable_list backward(torch::autograd::AutogradContext* ctx, const variable_list& gradients) {
-    if (!gradients[0].defined()) return variable_list(13);
+    if (!gradients[0].defined()) return variable_list(14);
     const auto saved = ctx->get_saved_variables();
     const auto optional_of = [](const Tensor& x) { return x.defined() ? optional<Tensor>(x) : std::nullopt; };
     static auto op = c10::Dispatcher::singleton()
@@ -368,7 +374,8 @@ class FeedForward : public torch::autograd::Function<FeedForward> {
         saved[7],
         saved[8],
         ctx->saved_data["seed"].toInt(),
-        ctx->saved_data["p"].toDouble());
+        ctx->saved_data["p"].toDouble(),
+        ctx->saved_data["bfloat16"].toBool());
     const bool norms = saved[5].defined();
     return {
         x,
@@ -381,6 +388,7 @@ class FeedForward : public torch::autograd::Function<FeedForward> {
         bias2,
         norms ? gamma : Tensor(),
         norms ? beta : Tensor(),
+        {},
         {},
         {},
         {}};
@@ -401,14 +409,16 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_autograd(
     double eps,
     optional<int64_t> seed,
     double p,
+    bool bfloat16,
     bool keeps) {
   if (!keeps) {
     at::AutoDispatchBelowADInplaceOrView below;
     return forward_operator().call(
-        x, residual, mask, weight1, bias1, slope, weight2, bias2, gamma, beta, eps, seed, p, false);
+        x, residual, mask, weight1, bias1, slope, weight2, bias2, gamma, beta, eps, seed, p, bfloat16, false);
   }
   const auto outputs = FeedForward::apply(
-      x, residual, mask, weight1, bias1, slope, weight2, bias2, gamma, beta, eps, mesm::seed_for(seed, p), p);
+      x, residual, mask, weight1, bias1, slope, weight2, bias2, gamma, beta, eps, mesm::seed_for(seed, p), p,
+      bfloat16);
   return {outputs[0], outputs[1], outputs[2], outputs[3]};
 }
 
@@ -417,11 +427,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_autograd(
 TORCH_LIBRARY_FRAGMENT(mesm_plugin, library) {
   library.def(
       "feed_forward(Tensor x, Tensor residual, Tensor? mask, Tensor weight1, Tensor bias1, Tensor? slope, "
-      "Tensor weight2, Tensor bias2, Tensor? gamma, Tensor? beta, float eps, int? seed, float p, bool keeps) -> "
+      "Tensor weight2, Tensor bias2, Tensor? gamma, Tensor? beta, float eps, int? seed, float p, bool bfloat16, "
+      "bool keeps) -> "
       "(Tensor, Tensor, Tensor, Tensor)");
   library.def(
       "feed_forward_backward(Tensor gradient, Tensor x, Tensor? mask, Tensor weight1, Tensor? slope, Tensor weight2, "
-      "Tensor? gamma, Tensor before, Tensor sums, Tensor moments, int seed, float p) -> "
+      "Tensor? gamma, Tensor before, Tensor sums, Tensor moments, int seed, float p, bool bfloat16) -> "
       "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 

@@ -49,7 +49,7 @@ void activate_backward(T* __restrict gradient, const T* __restrict after, int64_
 }
 
 // What each layer gave, the output last.
-std::vector<Tensor> perceptron_cpu(const Tensor& x, TensorList weights, TensorList biases) {
+std::vector<Tensor> perceptron_cpu(const Tensor& x, TensorList weights, TensorList biases, bool bfloat16) {
   TORCH_CHECK_VALUE(
       x.dim() == 2 && !weights.empty() && weights.size() == biases.size(), "x must be a matrix, and each layer have both");
   for (size_t layer = 0; layer < weights.size(); ++layer) {
@@ -60,6 +60,8 @@ std::vector<Tensor> perceptron_cpu(const Tensor& x, TensorList weights, TensorLi
   const int64_t layers = static_cast<int64_t>(weights.size());
   std::vector<Tensor> outputs;
   for (const Tensor& weight : weights) outputs.push_back(at::empty({x.size(0), weight.size(0)}, x.options()));
+  std::vector<Tensor> factors;
+  for (const Tensor& weight : weights) factors.push_back(mesm::weight_factor(weight, bfloat16).t());
   const mesm::Stretches plan(x.size(0), kRows);
   at::parallel_for(0, plan.count, 1, [&](int64_t begin, int64_t end) {
     const at::AutoDispatchBelowADInplaceOrView below;
@@ -68,7 +70,7 @@ std::vector<Tensor> perceptron_cpu(const Tensor& x, TensorList weights, TensorLi
       Tensor from = input.narrow(0, start, size);
       for (int64_t layer = 0; layer < layers; ++layer) {
         Tensor to = outputs[layer].narrow(0, start, size);
-        at::mm_out(to, from, weights[layer].t());
+        mesm::product_out(to, mesm::rows_factor(from, bfloat16), factors[layer]);
         AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "perceptron", [&] {
           const int64_t dims = to.size(1);
           scalar_t* const rows = to.mutable_data_ptr<scalar_t>();
@@ -84,13 +86,14 @@ std::vector<Tensor> perceptron_cpu(const Tensor& x, TensorList weights, TensorLi
 
 // Gradients of x, the weights and the biases; of x an empty one, if it needs none.
 std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> perceptron_backward_cpu(
-    const Tensor& gradient, const Tensor& x, TensorList weights, TensorList hidden, bool of_x) {
+    const Tensor& gradient, const Tensor& x, TensorList weights, TensorList hidden, bool of_x, bool bfloat16) {
   const Tensor input = x.contiguous(), above = gradient.contiguous();
   const int64_t layers = static_cast<int64_t>(weights.size()), threads = at::get_num_threads();
   Tensor grad_x = of_x ? at::empty_like(input) : at::empty({0}, x.options());
   std::vector<mesm::ThreadSums> grad_weights;
-  std::vector<Tensor> partial_biases;
+  std::vector<Tensor> partial_biases, factors;
   for (const Tensor& weight : weights) {
+    factors.push_back(mesm::weight_factor(weight, bfloat16));
     grad_weights.emplace_back(weight);
     partial_biases.push_back(at::zeros({threads, weight.size(0)}, x.options()));
   }
@@ -103,7 +106,8 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> perceptron_backward
       Tensor inner = above.narrow(0, start, size);
       for (int64_t layer = layers - 1; layer >= 0; --layer) {
         const Tensor from = (layer > 0 ? hidden[layer - 1] : input).narrow(0, start, size);
-        grad_weights[layer].add_product(thread, inner.t(), from);
+        const Tensor factor = mesm::rows_factor(inner, bfloat16);
+        grad_weights[layer].add_product(thread, factor.t(), mesm::rows_factor(from, bfloat16));
         AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "perceptron_backward", [&] {
           const int64_t dims = inner.size(1);
           scalar_t* const sum = partial_biases[layer].mutable_data_ptr<scalar_t>() + thread * dims;
@@ -113,10 +117,11 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> perceptron_backward
         if (layer == 0) {
           if (!of_x) continue;
           Tensor to = grad_x.narrow(0, start, size);
-          at::mm_out(to, inner, weights[0]);
+          mesm::product_out(to, factor, factors[0]);
           continue;
         }
-        inner = at::mm(inner, weights[layer]);
+        inner = at::empty({size, weights[layer].size(1)}, x.options());
+        mesm::product_out(inner, factor, factors[layer]);
         AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "perceptron_backward", [&] {
           activate_backward(
               inner.mutable_data_ptr<scalar_t>(), from.const_data_ptr<scalar_t>(), size * inner.size(1));
@@ -152,25 +157,27 @@ class Perceptron : public torch::autograd::Function<Perceptron> {
       const optional<Tensor>& weight2,
       const optional<Tensor>& bias2,
       const optional<Tensor>& weight3,
-      const optional<Tensor>& bias3) {
+      const optional<Tensor>& bias3,
+      bool bfloat16) {
     at::AutoDispatchBelowADInplaceOrView below;
     variable_list weights{weight1}, biases{bias1};
     if (weight2.has_value()) weights.push_back(*weight2), biases.push_back(*bias2);
     if (weight3.has_value()) weights.push_back(*weight3), biases.push_back(*bias3);
-    auto outputs = forward_operator().call(x, weights, biases);
+    auto outputs = forward_operator().call(x, weights, biases, bfloat16);
     variable_list saved{x};
     saved.insert(saved.end(), weights.begin(), weights.end());
     saved.insert(saved.end(), outputs.begin(), outputs.end() - 1);
     ctx->save_for_backward(saved);
     ctx->saved_data["layers"] = static_cast<int64_t>(weights.size());
     ctx->saved_data["of_x"] = x.requires_grad();
+    ctx->saved_data["bfloat16"] = bfloat16;
     ctx->mark_non_differentiable({outputs.begin(), outputs.end() - 1});
     ctx->set_materialize_grads(false);
     return outputs;
   }
 
   static variable_list backward(torch::autograd::AutogradContext* ctx, const variable_list& gradients) {
-    variable_list out(1 + 2 * kMostLayers);
+    variable_list out(2 + 2 * kMostLayers);
     if (!gradients.back().defined()) return out;
     const int64_t layers = ctx->saved_data["layers"].toInt();
     const auto saved = ctx->get_saved_variables();
@@ -180,7 +187,8 @@ class Perceptron : public torch::autograd::Function<Perceptron> {
                          .typed<decltype(perceptron_backward_cpu)>();
     const variable_list weights(saved.begin() + 1, saved.begin() + 1 + layers);
     const variable_list hidden(saved.begin() + 1 + layers, saved.end());
-    auto [x, of_weights, of_biases] = op.call(gradients.back(), saved[0], weights, hidden, of_x);
+    auto [x, of_weights, of_biases] = op.call(
+        gradients.back(), saved[0], weights, hidden, of_x, ctx->saved_data["bfloat16"].toBool());
     if (of_x) out[0] = x;
     for (int64_t layer = 0; layer < layers; ++layer) {
       out[1 + 2 * layer] = of_weights[layer];
@@ -190,7 +198,7 @@ class Perceptron : public torch::autograd::Function<Perceptron> {
   }
 };
 
-std::vector<Tensor> perceptron_autograd(const Tensor& x, TensorList weights, TensorList biases) {
+std::vector<Tensor> perceptron_autograd(const Tensor& x, TensorList weights, TensorList biases, bool bfloat16) {
   const int64_t layers = static_cast<int64_t>(weights.size());
   TORCH_CHECK_VALUE(
       layers >= 1 && layers <= kMostLayers && biases.size() == weights.size(),
@@ -199,15 +207,16 @@ std::vector<Tensor> perceptron_autograd(const Tensor& x, TensorList weights, Ten
     return layer < layers ? optional<Tensor>(list[layer]) : std::nullopt;
   };
   return Perceptron::apply(
-      x, weights[0], biases[0], of(weights, 1), of(biases, 1), of(weights, 2), of(biases, 2));
+      x, weights[0], biases[0], of(weights, 1), of(biases, 1), of(weights, 2), of(biases, 2), bfloat16);
 }
 
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(mesm_plugin, library) {
-  library.def("perceptron(Tensor x, Tensor[] weights, Tensor[] biases) -> Tensor[]");
+  library.def("perceptron(Tensor x, Tensor[] weights, Tensor[] biases, bool bfloat16) -> Tensor[]");
   library.def(
-      "perceptron_backward(Tensor gradient, Tensor x, Tensor[] weights, Tensor[] hidden, bool of_x) -> "
+      "perceptron_backward(Tensor gradient, Tensor x, Tensor[] weights, Tensor[] hidden, bool of_x, "
+      "bool bfloat16) -> "
       "(Tensor, Tensor[], Tensor[])");
 }
 

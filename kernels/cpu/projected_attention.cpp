@@ -8,10 +8,8 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -161,9 +159,10 @@ void add_bias(const Tensor& rows, const Tensor& bias) {
 }
 
 // The listed rows of a source, projected, at the front of a tensor whose shape does not depend on how many they are.
-Tensor project(const Source& source, const mesm::RowList& rows, const Tensor& weight, const Tensor& bias) {
+Tensor project(
+    const Source& source, const mesm::RowList& rows, const Tensor& weight, const Tensor& bias, bool bfloat16) {
   Tensor out = at::empty({rows.total(), weight.size(0)}, weight.options());
-  const Tensor across = weight.t();
+  const Tensor across = mesm::weight_factor(weight, bfloat16).t();
   const mesm::Stretches plan(rows.count(), kRows);
   at::parallel_for(0, plan.count, 1, [&](int64_t begin, int64_t end) {
     const at::AutoDispatchBelowADInplaceOrView below;
@@ -171,7 +170,7 @@ Tensor project(const Source& source, const mesm::RowList& rows, const Tensor& we
     for (int64_t part = begin; part < end; ++part) {
       const int64_t start = part * plan.step, size = plan.size(part);
       Tensor to = out.narrow(0, start, size);
-      at::mm_out(to, source.take(rows, start, size, room), across);
+      mesm::product_out(to, mesm::rows_factor(source.take(rows, start, size, room), bfloat16), across);
       add_bias(to, bias);
     }
   });
@@ -188,7 +187,9 @@ void project_backward(
     const Tensor& grad_source,
     bool adds,
     mesm::ThreadSums& grad_weight,
-    const Tensor& grad_bias) {
+    const Tensor& grad_bias,
+    bool bfloat16) {
+  const Tensor factor = mesm::weight_factor(weight, bfloat16);
   const mesm::Stretches plan(rows.count(), kRows);
   at::parallel_for(0, plan.count, 1, [&](int64_t begin, int64_t end) {
     const at::AutoDispatchBelowADInplaceOrView below;
@@ -198,7 +199,9 @@ void project_backward(
     for (int64_t part = begin; part < end; ++part) {
       const int64_t start = part * plan.step, size = plan.size(part);
       const Tensor above = gradient.narrow(0, start, size);
-      grad_weight.add_product(thread, above.t(), source.take(rows, start, size, room));
+      const Tensor above_factor = mesm::rows_factor(above, bfloat16);
+      grad_weight.add_product(
+          thread, above_factor.t(), mesm::rows_factor(source.take(rows, start, size, room), bfloat16));
       AT_DISPATCH_FLOATING_TYPES(gradient.scalar_type(), "projected_attention_backward", [&] {
         const int64_t dims = above.size(1);
         const scalar_t* const from = above.const_data_ptr<scalar_t>();
@@ -207,11 +210,11 @@ void project_backward(
       });
       if (adds) {
         Tensor old = rows.take(grad_source, start, size, room);
-        old.addmm_(above, weight);
+        mesm::add_product(old, above_factor, factor);
         rows.put(old, grad_source, start, size);
       } else {
         Tensor to = rows.target(grad_source, start, size, room);
-        at::mm_out(to, above, weight);
+        mesm::product_out(to, above_factor, factor);
         rows.put(to, grad_source, start, size);
       }
     }
@@ -282,6 +285,7 @@ Kept projected_attention_cpu(
     int64_t heads,
     optional<int64_t> seed_or_none,
     double p,
+    bool bfloat16,
     bool) {
   TORCH_CHECK_VALUE(p >= 0 && p < 1, "p must be at least 0 and below 1, got ", p);
   const int64_t channels = query.size(-1);
@@ -302,9 +306,9 @@ Kept projected_attention_cpu(
   const Sources sources(query, position, key, value);
   const auto weights = in_weight.chunk(3), biases = in_bias.chunk(3);
   const Packed packed{
-      project(sources.query, layout.query_rows, weights[0], biases[0]),
-      project(sources.key, layout.key_rows, weights[1], biases[1]),
-      project(sources.value, layout.key_rows, weights[2], biases[2])};
+      project(sources.query, layout.query_rows, weights[0], biases[0], bfloat16),
+      project(sources.key, layout.key_rows, weights[1], biases[1], bfloat16),
+      project(sources.value, layout.key_rows, weights[2], biases[2], bfloat16)};
   const int64_t dims = packed.query.size(1), head_dims = dims / heads;
   const Tensor attended = at::empty_like(packed.query);
   const Tensor sums = at::empty({packed.query.size(0) * heads}, query.options());
@@ -327,7 +331,7 @@ Kept projected_attention_cpu(
     });
   });
   Tensor out = at::empty({query.size(0), query.size(1), out_weight.size(0)}, query.options());
-  const Tensor flat = out.view({-1, out_weight.size(0)}), across = out_weight.t();
+  const Tensor flat = out.view({-1, out_weight.size(0)}), across = mesm::weight_factor(out_weight, bfloat16).t();
   layout.query_rows.fill_others(flat);
   const mesm::Stretches plan(layout.query_rows.count(), kRows);
   at::parallel_for(0, plan.count, 1, [&](int64_t begin, int64_t end) {
@@ -336,7 +340,7 @@ Kept projected_attention_cpu(
     for (int64_t part = begin; part < end; ++part) {
       const int64_t start = part * plan.step, size = plan.size(part);
       Tensor to = layout.query_rows.target(flat, start, size, room);
-      at::mm_out(to, attended.narrow(0, start, size), across);
+      mesm::product_out(to, mesm::rows_factor(attended.narrow(0, start, size), bfloat16), across);
       add_bias(to, out_bias);
       layout.query_rows.put(to, flat, start, size);
     }
@@ -365,7 +369,8 @@ Gradients projected_attention_backward_cpu(
     const Tensor& sums,
     int64_t heads,
     int64_t seed,
-    double p) {
+    double p,
+    bool bfloat16) {
   const Tensor& keys = key.has_value() ? *key : query;
   const Layout layout(query, keys.size(0), keys.size(1), key_mask, query_mask, index);
   const Sources sources(query, position, key, value);
@@ -380,7 +385,7 @@ Gradients projected_attention_backward_cpu(
   const Tensor grad_biases = at::zeros({threads, 3 * dims + out_weight.size(0)}, query.options());
 
   const Tensor above = gradient.contiguous().view({-1, out_weight.size(0)});
-  const Tensor grad_attended = at::empty_like(attended);
+  const Tensor grad_attended = at::empty_like(attended), out_factor = mesm::weight_factor(out_weight, bfloat16);
   const mesm::Stretches plan(layout.query_rows.count(), kRows);
   at::parallel_for(0, plan.count, 1, [&](int64_t begin, int64_t end) {
     const at::AutoDispatchBelowADInplaceOrView below;
@@ -390,8 +395,10 @@ Gradients projected_attention_backward_cpu(
       const int64_t start = part * plan.step, size = plan.size(part);
       const Tensor rows = layout.query_rows.take(above, start, size, room);
       Tensor to = grad_attended.narrow(0, start, size);
-      at::mm_out(to, rows, out_weight);
-      grad_out_weight.add_product(thread, rows.t(), attended.narrow(0, start, size));
+      const Tensor factor = mesm::rows_factor(rows, bfloat16);
+      mesm::product_out(to, factor, out_factor);
+      grad_out_weight.add_product(
+          thread, factor.t(), mesm::rows_factor(attended.narrow(0, start, size), bfloat16));
       AT_DISPATCH_FLOATING_TYPES(query.scalar_type(), "projected_attention_backward", [&] {
         scalar_t* const to_bias = grad_biases.mutable_data_ptr<scalar_t>() + thread * grad_biases.size(1) + 3 * dims;
         const scalar_t* const from = rows.const_data_ptr<scalar_t>();
@@ -438,7 +445,8 @@ Gradients projected_attention_backward_cpu(
   Tensor to_position = at::empty({0}, query.options()), to_key = to_position, to_value = to_position;
   layout.query_rows.fill_others(to_rows(to_query));
   project_backward(
-      grad_query, sources.query, layout.query_rows, weights[0], to_rows(to_query), false, grad_query_weight, bias_part(0));
+      grad_query, sources.query, layout.query_rows, weights[0], to_rows(to_query), false, grad_query_weight, bias_part(0),
+      bfloat16);
   if (key.has_value()) {
     if (position.has_value()) to_position = to_query;
     to_key = at::empty(key->sizes(), query.options());
@@ -455,7 +463,8 @@ Gradients projected_attention_backward_cpu(
       to_rows(to_key),
       attends_to_itself,
       grad_key_weight,
-      bias_part(1));
+      bias_part(1),
+      bfloat16);
   if (attends_to_itself && position.has_value()) to_position = to_query.clone();
   if (value.has_value()) {
     to_value = at::empty(value->sizes(), query.options());
@@ -471,7 +480,8 @@ Gradients projected_attention_backward_cpu(
       to_rows(to_value),
       !value.has_value(),
       grad_value_weight,
-      bias_part(2));
+      bias_part(2),
+      bfloat16);
   const Tensor biases = grad_biases.sum(0);
   Tensor grad_in_weight = at::empty(in_weight.sizes(), in_weight.options());
   const auto parts = grad_in_weight.chunk(3);
@@ -514,11 +524,12 @@ class ProjectedAttention : public torch::autograd::Function<ProjectedAttention> 
       const Tensor& out_bias,
       int64_t heads,
       int64_t seed,
-      double p) {
+      double p,
+      bool bfloat16) {
     at::AutoDispatchBelowADInplaceOrView below;
     auto [out, packed_query, packed_key, packed_value, attended, sums] = forward_operator().call(
         query, position, key, value, key_mask, query_mask, index, in_weight, in_bias, out_weight, out_bias, heads, seed,
-        p, true);
+        p, bfloat16, true);
     const Tensor none;
     ctx->save_for_backward(
         {query, position.value_or(none), key.value_or(none), value.value_or(none), key_mask, query_mask.value_or(none),
@@ -526,13 +537,14 @@ class ProjectedAttention : public torch::autograd::Function<ProjectedAttention> 
     ctx->saved_data["heads"] = heads;
     ctx->saved_data["seed"] = seed;
     ctx->saved_data["p"] = p;
+    ctx->saved_data["bfloat16"] = bfloat16;
     ctx->set_materialize_grads(false);
     ctx->mark_non_differentiable({packed_query, packed_key, packed_value, attended, sums});
     return {out, packed_query, packed_key, packed_value, attended, sums};
   }
 
   static variable_list backward(torch::autograd::AutogradContext* ctx, const variable_list& gradients) {
-    if (!gradients[0].defined()) return variable_list(14);
+    if (!gradients[0].defined()) return variable_list(15);
     const auto saved = ctx->get_saved_variables();
     const auto optional_of = [](const Tensor& x) { return x.defined() ? optional<Tensor>(x) : std::nullopt; };
     static auto op = c10::Dispatcher::singleton()
@@ -556,11 +568,12 @@ class ProjectedAttention : public torch::autograd::Function<ProjectedAttention> 
         saved[13],
         ctx->saved_data["heads"].toInt(),
         ctx->saved_data["seed"].toInt(),
-        ctx->saved_data["p"].toDouble());
+        ctx->saved_data["p"].toDouble(),
+        ctx->saved_data["bfloat16"].toBool());
     const auto where = [&saved](int input, const Tensor& x) { return saved[input].defined() ? x : Tensor(); };
     return {
         query,     where(1, position), where(2, key), where(3, value), {}, {}, {}, in_weight, in_bias, out_weight,
-        out_bias,  {},                 {},            {}};
+        out_bias,  {},                 {},            {},               {}};
   }
 };
 
@@ -579,16 +592,17 @@ Kept projected_attention_autograd(
     int64_t heads,
     optional<int64_t> seed,
     double p,
+    bool bfloat16,
     bool keeps) {
   if (!keeps) {
     at::AutoDispatchBelowADInplaceOrView below;
     return forward_operator().call(
         query, position, key, value, key_mask, query_mask, index, in_weight, in_bias, out_weight, out_bias, heads, seed,
-        p, false);
+        p, bfloat16, false);
   }
   const auto outputs = ProjectedAttention::apply(
       query, position, key, value, key_mask, query_mask, index, in_weight, in_bias, out_weight, out_bias, heads,
-      mesm::seed_for(seed, p), p);
+      mesm::seed_for(seed, p), p, bfloat16);
   return {outputs[0], outputs[1], outputs[2], outputs[3], outputs[4], outputs[5]};
 }
 
@@ -598,11 +612,12 @@ TORCH_LIBRARY_FRAGMENT(mesm_plugin, library) {
   library.def(
       "projected_attention(Tensor query, Tensor? position, Tensor? key, Tensor? value, Tensor key_mask, "
       "Tensor? query_mask, Tensor? index, Tensor in_weight, Tensor in_bias, Tensor out_weight, Tensor out_bias, "
-      "int heads, int? seed, float p, bool keeps) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "int heads, int? seed, float p, bool bfloat16, bool keeps) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   library.def(
       "projected_attention_backward(Tensor gradient, Tensor query, Tensor? position, Tensor? key, Tensor? value, "
       "Tensor key_mask, Tensor? query_mask, Tensor? index, Tensor in_weight, Tensor out_weight, Tensor packed_query, "
-      "Tensor packed_key, Tensor packed_value, Tensor attended, Tensor sums, int heads, int seed, float p) -> "
+      "Tensor packed_key, Tensor packed_value, Tensor attended, Tensor sums, int heads, int seed, float p, "
+      "bool bfloat16) -> "
       "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 

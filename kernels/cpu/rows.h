@@ -9,12 +9,13 @@
 
 #include <ATen/ops/add.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/mm.h>
 
 #include <algorithm>
 #include <cstring>
 #include <numeric>
 #include <vector>
+
+#include "matrix_product.h"
 
 namespace mesm {
 
@@ -106,9 +107,10 @@ class ThreadSums {
   void add_product(int64_t thread, const at::Tensor& a, const at::Tensor& b) {
     at::Tensor& share = shares_[thread];
     if (share.defined()) {
-      share.addmm_(a, b);
+      mesm::add_product(share, a, b);
     } else {
-      share = at::mm(a, b);
+      share = at::empty({rows_, columns_}, options_);
+      mesm::product_out(share, a, b);
     }
   }
 

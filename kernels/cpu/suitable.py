@@ -4,6 +4,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from mesm_plugin.kernels.arguments import autocasting
 from mesm_plugin.kernels.cpu.build import operators_are_loaded
 
 _DTYPES = (torch.float32, torch.float64)
+_MIXED_DTYPES = (torch.float32, torch.bfloat16)
 _PLAIN = ContextVar("plain", default=False)
 
 
@@ -28,17 +30,31 @@ def plain_operators() -> Iterator[None]:
 def suitable(*tensors: Tensor) -> bool:
     """Whether the C++ operators take these tensors: of one dtype, float32 or float64, and on the CPU.
 
-    They are not taken under autocast, whose products are of another dtype, nor where PyTorch transforms or compiles the
-    code, which then sees into its own operators only.
+    Under autocast to bfloat16 tensors of float32 and bfloat16 are taken together (`in_float32`), where PyTorch's
+    products in bfloat16 are oneDNN's. None are where PyTorch transforms or compiles the code, which then sees into its
+    own operators only.
     """
     first = tensors[0]
+    if not first.is_cpu or torch.compiler.is_compiling() or _PLAIN.get():
+        return False
+    if autocasting(first.device):
+        if not products_in_bfloat16() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            return False
+        dtypes: tuple[torch.dtype, ...] = _MIXED_DTYPES
+    else:
+        dtypes = (first.dtype,) if first.dtype in _DTYPES else ()
     return (
-        first.is_cpu
-        and first.dtype in _DTYPES
-        and not torch.compiler.is_compiling()
-        and not _PLAIN.get()
-        and all(type(x) in (Tensor, nn.Parameter) and x.is_cpu and x.dtype == first.dtype for x in tensors)
-        and not autocasting(first.device)
+        all(type(x) in (Tensor, nn.Parameter) and x.is_cpu and x.dtype in dtypes for x in tensors)
         and not torch._C._are_functorch_transforms_active()
         and operators_are_loaded()
     )
+
+
+def products_in_bfloat16() -> bool:
+    """Whether autocast asks for matrix products of bfloat16 on CPUs."""
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+
+
+def in_float32(*tensors: Tensor | None) -> list[Any]:
+    """`suitable` tensors as the operators take them: those of bfloat16 as float32."""
+    return [x.float() if x is not None and x.dtype == torch.bfloat16 else x for x in tensors]

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mesm_plugin.kernels.cpu.suitable import suitable
+from mesm_plugin.kernels.cpu.suitable import in_float32, suitable
 from mesm_plugin.kernels.cross_attention.reference import attend
 
 
@@ -55,4 +55,5 @@ def attend_in_cpp(
     query_mask: Tensor | None = None,
 ) -> Tensor:
     """`reference.attend` by the C++ operator, for `suitable` tensors; for `query_mask` see `masked_attention`."""
-    return torch.ops.mesm_plugin.attention(query, key, value, mask, query_mask, None, dropout_p, scale)[0]
+    tensors = in_float32(query, key, value)
+    return torch.ops.mesm_plugin.attention(*tensors, mask, query_mask, None, dropout_p, scale)[0].to(query.dtype)

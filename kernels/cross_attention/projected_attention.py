@@ -4,7 +4,7 @@
 import torch
 from torch import Tensor, nn
 
-from mesm_plugin.kernels.cpu.suitable import suitable
+from mesm_plugin.kernels.cpu.suitable import in_float32, products_in_bfloat16, suitable
 
 
 def projected_attention(
@@ -23,7 +23,8 @@ def projected_attention(
 ) -> Tensor | None:
     """Projects, attends and projects again by a C++ operator, where it takes the tensors (float32 or float64, CPU).
 
-    Rows of padding are left out.
+    Rows of padding are left out. Under autocast the factors of the projections are rounded to bfloat16, all else being
+    float32.
 
     Args:
         query: (P, Lq, D).
@@ -53,17 +54,16 @@ def projected_attention(
     if position is not None:
         position = position.expand_as(query)
     keeps = torch.is_grad_enabled() and any(x.requires_grad for x in (*sources, *parameters))
+    inputs = in_float32(query, position, key, None if value is key else value)
     return torch.ops.mesm_plugin.projected_attention(
-        query,
-        position,
-        key,
-        None if value is key else value,
+        *inputs,
         key_mask,
         rows_mask,
         index,
-        *parameters,
+        *in_float32(*parameters),
         heads,
         None,
         dropout_p,
+        products_in_bfloat16(),
         keeps,
     )[0]

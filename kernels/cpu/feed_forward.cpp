@@ -21,6 +21,7 @@
 #include <tuple>
 #include <vector>
 
+#include "masks.h"
 #include "residual_connection.h"
 #include "rows.h"
 #include "seed.h"
@@ -43,7 +44,7 @@ mesm::Stretches stretches_of(const mesm::RowList& rows, int64_t hidden) {
 // The rows that are no padding.
 mesm::RowList rows_of(const optional<Tensor>& mask, int64_t size) {
   if (!mask.has_value()) return mesm::RowList(size);
-  return {mask->contiguous().const_data_ptr<bool>(), size};
+  return {mesm::checked_mask("mask", *mask, {size}).const_data_ptr<bool>(), size};
 }
 
 template <typename T>
@@ -119,6 +120,10 @@ T activate_backward(
   return total;
 }
 
+optional<Tensor> contiguous(const optional<Tensor>& x) {
+  return x.has_value() ? optional<Tensor>(x->contiguous()) : std::nullopt;
+}
+
 template <typename T>
 const T* data_of(const optional<Tensor>& x) {
   return x.has_value() ? x->const_data_ptr<T>() : nullptr;
@@ -143,7 +148,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_cpu(
     bool keeps) {
   TORCH_CHECK_VALUE(x.dim() == 2 && weight1.dim() == 2 && weight2.dim() == 2, "x and the weights must be matrices");
   TORCH_CHECK_VALUE(p >= 0 && p < 1, "p must be at least 0 and below 1, got ", p);
-  TORCH_CHECK_VALUE(!mask.has_value() || mask->numel() == x.size(0), "mask must have an element for each row of x");
   TORCH_CHECK_VALUE(
       residual.dim() == 2 && residual.size(0) == x.size(0) && residual.size(1) == weight2.size(0),
       "residual must have the rows of x and the channels of the output");
@@ -153,7 +157,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_cpu(
       "gamma and beta must be given together, with the channels of the output");
   TORCH_CHECK_VALUE(
       bias1.numel() == weight1.size(0) && bias2.numel() == weight2.size(0), "the biases must fit their weights");
+  TORCH_CHECK_VALUE(!slope.has_value() || slope->numel() == 1, "slope must be one number, got ", slope->sizes());
   const Tensor input = x.contiguous(), beside = residual.contiguous();
+  const Tensor offsets1 = bias1.contiguous(), offsets2 = bias2.contiguous();
+  const optional<Tensor> factors = contiguous(gamma), offsets = contiguous(beta);
   const mesm::RowList rows = rows_of(mask, x.size(0));
   const int64_t hidden = weight1.size(0), dims = weight2.size(0), blocks = mesm::blocks_of(hidden);
   const mesm::Stretches plan = stretches_of(rows, hidden);
@@ -179,7 +186,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_cpu(
       Tensor dropped = wide.narrow(0, 0, size), update = narrow_room.narrow(0, 0, size);
       AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "feed_forward", [&] {
         scalar_t* const from = stretch.mutable_data_ptr<scalar_t>();
-        const scalar_t* const offset1 = bias1.const_data_ptr<scalar_t>();
+        const scalar_t* const offset1 = offsets1.const_data_ptr<scalar_t>();
         scalar_t* const to = dropped.mutable_data_ptr<scalar_t>();
         const scalar_t side = slope_of<scalar_t>(slope);
         for (int64_t i = 0; i < size; ++i) {
@@ -187,9 +194,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_cpu(
         }
         at::mm_out(update, dropped, second);
         scalar_t* const added = update.mutable_data_ptr<scalar_t>();
-        const scalar_t* const offset2 = bias2.const_data_ptr<scalar_t>();
+        const scalar_t* const offset2 = offsets2.const_data_ptr<scalar_t>();
         const scalar_t* const old = beside.const_data_ptr<scalar_t>();
-        const scalar_t *const w = data_of<scalar_t>(gamma), *const offset = data_of<scalar_t>(beta);
+        const scalar_t *const w = data_of<scalar_t>(factors), *const offset = data_of<scalar_t>(offsets);
         scalar_t* const result = out.mutable_data_ptr<scalar_t>();
         scalar_t* const kept = sums.mutable_data_ptr<scalar_t>();
         auto* const stats = reinterpret_cast<mesm::Moments<scalar_t>*>(moments.mutable_data_ptr<scalar_t>());
@@ -228,6 +235,7 @@ Gradients feed_forward_backward_cpu(
     int64_t seed_number,
     double p) {
   const Tensor input = x.contiguous(), above_all = gradient.contiguous();
+  const optional<Tensor> factors = contiguous(gamma);
   const mesm::RowList rows = rows_of(mask, x.size(0));
   const int64_t hidden = weight1.size(0), dims = weight2.size(0), blocks = mesm::blocks_of(hidden);
   const mesm::Stretches plan = stretches_of(rows, hidden);
@@ -256,7 +264,7 @@ Gradients feed_forward_backward_cpu(
         scalar_t* const above_data = above.mutable_data_ptr<scalar_t>();
         const scalar_t* const all = above_all.const_data_ptr<scalar_t>();
         scalar_t* const to_residual = grad_residual.mutable_data_ptr<scalar_t>();
-        const scalar_t* const w = data_of<scalar_t>(gamma);
+        const scalar_t* const w = data_of<scalar_t>(factors);
         const auto* const stats = reinterpret_cast<const mesm::Moments<scalar_t>*>(moments.const_data_ptr<scalar_t>());
         const int64_t out_blocks = mesm::blocks_of(dims);
         for (int64_t i = 0; i < size; ++i) {

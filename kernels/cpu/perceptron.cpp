@@ -58,7 +58,8 @@ std::vector<Tensor> perceptron_cpu(const Tensor& x, TensorList weights, TensorLi
   }
   const Tensor input = x.contiguous();
   const int64_t layers = static_cast<int64_t>(weights.size());
-  std::vector<Tensor> outputs;
+  std::vector<Tensor> outputs, offsets;
+  for (const Tensor& bias : biases) offsets.push_back(bias.contiguous());
   for (const Tensor& weight : weights) outputs.push_back(at::empty({x.size(0), weight.size(0)}, x.options()));
   const mesm::Stretches plan(x.size(0), kRows);
   at::parallel_for(0, plan.count, 1, [&](int64_t begin, int64_t end) {
@@ -72,7 +73,7 @@ std::vector<Tensor> perceptron_cpu(const Tensor& x, TensorList weights, TensorLi
         AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "perceptron", [&] {
           const int64_t dims = to.size(1);
           scalar_t* const rows = to.mutable_data_ptr<scalar_t>();
-          const scalar_t* const bias = biases[layer].const_data_ptr<scalar_t>();
+          const scalar_t* const bias = offsets[layer].const_data_ptr<scalar_t>();
           for (int64_t i = 0; i < size; ++i) add_bias(rows + i * dims, bias, dims, layer + 1 < layers);
         });
         from = to;

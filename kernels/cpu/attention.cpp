@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "attention_head.h"
+#include "backward.h"
 #include "masks.h"
 #include "seed.h"
 
@@ -222,6 +223,7 @@ class Attention : public torch::autograd::Function<Attention> {
     static auto op = c10::Dispatcher::singleton()
                          .findSchemaOrThrow("mesm_plugin::attention_backward", "")
                          .typed<decltype(attention_backward_cpu)>();
+    const mesm::BackwardGuard guard("attention");
     auto [query, key, value] = op.call(
         gradients[0],
         saved[0],

@@ -21,6 +21,7 @@
 #include <tuple>
 #include <vector>
 
+#include "backward.h"
 #include "masks.h"
 #include "residual_connection.h"
 #include "rows.h"
@@ -364,6 +365,7 @@ class FeedForward : public torch::autograd::Function<FeedForward> {
     static auto op = c10::Dispatcher::singleton()
                          .findSchemaOrThrow("mesm_plugin::feed_forward_backward", "")
                          .typed<decltype(feed_forward_backward_cpu)>();
+    const mesm::BackwardGuard guard("feed_forward");
     auto [x, residual, weight1, bias1, slope, weight2, bias2, gamma, beta] = op.call(
         gradients[0],
         saved[0],

@@ -18,6 +18,7 @@
 #include <tuple>
 #include <vector>
 
+#include "backward.h"
 #include "rows.h"
 
 namespace {
@@ -181,6 +182,7 @@ class Perceptron : public torch::autograd::Function<Perceptron> {
                          .typed<decltype(perceptron_backward_cpu)>();
     const variable_list weights(saved.begin() + 1, saved.begin() + 1 + layers);
     const variable_list hidden(saved.begin() + 1 + layers, saved.end());
+    const mesm::BackwardGuard guard("perceptron");
     auto [x, of_weights, of_biases] = op.call(gradients.back(), saved[0], weights, hidden, of_x);
     if (of_x) out[0] = x;
     for (int64_t layer = 0; layer < layers; ++layer) {

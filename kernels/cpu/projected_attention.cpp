@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "attention_head.h"
+#include "backward.h"
 #include "masks.h"
 #include "rows.h"
 #include "seed.h"
@@ -541,6 +542,7 @@ class ProjectedAttention : public torch::autograd::Function<ProjectedAttention> 
     static auto op = c10::Dispatcher::singleton()
                          .findSchemaOrThrow("mesm_plugin::projected_attention_backward", "")
                          .typed<decltype(projected_attention_backward_cpu)>();
+    const mesm::BackwardGuard guard("projected_attention");
     auto [query, position, key, value, in_weight, in_bias, out_weight, out_bias] = op.call(
         gradients[0],
         saved[0],

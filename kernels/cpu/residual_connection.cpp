@@ -16,6 +16,7 @@
 #include <optional>
 #include <tuple>
 
+#include "backward.h"
 #include "residual_connection.h"
 #include "seed.h"
 
@@ -143,6 +144,7 @@ class AddNorm : public torch::autograd::Function<AddNorm> {
     static auto op = c10::Dispatcher::singleton()
                          .findSchemaOrThrow("mesm_plugin::add_norm_backward", "")
                          .typed<decltype(add_norm_backward_cpu)>();
+    const mesm::BackwardGuard guard("add_norm");
     auto [x, update, weight, bias] = op.call(
         gradients[0].defined() ? std::optional<Tensor>(gradients[0]) : std::nullopt,
         gradients[1].defined() ? gradients[1] : at::zeros(saved[0].sizes(), saved[0].options()),

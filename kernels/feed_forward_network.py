@@ -4,7 +4,7 @@
 import torch
 from torch import Tensor, nn
 
-from mesm_plugin.kernels.cpu.suitable import suitable
+from mesm_plugin.kernels.cpu.suitable import replaceable, suitable
 
 
 def feed_forward(
@@ -19,8 +19,8 @@ def feed_forward(
 ) -> Tensor:
     """norm(residual + dropout(linear2(dropout(activation(linear1(x)))))).
 
-    On a CPU a C++ operator does it, where it takes the tensors (float32 or float64, a ReLU or a PReLU with one slope):
-    its rows pass in stretches that fit the cache, and rows of padding are left out.
+    On a CPU a C++ operator does it, where it takes the tensors (float32 or float64, a ReLU or a PReLU with one slope)
+    and no module has hooks: its rows pass in stretches that fit the cache, and rows of padding are left out.
 
     Args:
         x: (..., D).
@@ -36,6 +36,9 @@ def feed_forward(
     Returns:
         Like `residual`.
     """
+    modules = (linear1, activation, dropout, linear2) if norm is None else (linear1, activation, dropout, linear2, norm)
+    if not replaceable(*modules):
+        return _call(x, residual, linear1, activation, dropout, linear2, norm)
     parameters = [linear1.weight, linear1.bias, linear2.weight, linear2.bias]
     slope = activation.weight if isinstance(activation, nn.PReLU) else None
     known = isinstance(activation, nn.ReLU) or (slope is not None and slope.numel() == 1)
@@ -45,12 +48,11 @@ def feed_forward(
         parameters += [norm.weight, norm.bias]
     dropout_p = dropout.p if dropout.training else 0.0
     if not known or dropout_p == 1 or not suitable(x, residual, *parameters):
-        out = residual + dropout(linear2(dropout(activation(linear1(x)))))
-        return out if norm is None else norm(out)
+        return _call(x, residual, linear1, activation, dropout, linear2, norm)
     keeps = torch.is_grad_enabled() and any(t.requires_grad for t in (x, residual, *parameters))
     out, *_ = torch.ops.mesm_plugin.feed_forward(
-        x.flatten(0, -2),
-        residual.flatten(0, -2),
+        x.reshape(-1, x.shape[-1]),
+        residual.reshape(-1, residual.shape[-1]),
         None if mask is None else mask.flatten(),
         linear1.weight,
         linear1.bias,
@@ -63,3 +65,16 @@ def feed_forward(
         keeps,
     )
     return out.view_as(residual)
+
+
+def _call(
+    x: Tensor,
+    residual: Tensor,
+    linear1: nn.Linear,
+    activation: nn.Module,
+    dropout: nn.Dropout,
+    linear2: nn.Linear,
+    norm: nn.LayerNorm | None,
+) -> Tensor:
+    out = residual + dropout(linear2(dropout(activation(linear1(x)))))
+    return out if norm is None else norm(out)

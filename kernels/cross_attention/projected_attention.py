@@ -4,7 +4,7 @@
 import torch
 from torch import Tensor, nn
 
-from mesm_plugin.kernels.cpu.suitable import suitable
+from mesm_plugin.kernels.cpu.suitable import replaceable, suitable
 
 
 def projected_attention(
@@ -23,7 +23,7 @@ def projected_attention(
 ) -> Tensor | None:
     """Projects, attends and projects again by a C++ operator, where it takes the tensors (float32 or float64, CPU).
 
-    Rows of padding are left out.
+    Rows of padding are left out. A module `out_proj` that has hooks is not taken.
 
     Args:
         query: (P, Lq, D).
@@ -43,6 +43,8 @@ def projected_attention(
     Returns:
         (P, Lq, D); None where the operator does not take the tensors.
     """
+    if not replaceable(out_proj):
+        return None
     sources = [x for x in (query, position, key, value) if x is not None]
     parameters = (in_proj_weight, in_proj_bias, out_proj.weight, out_proj.bias)
     masks = [x for x in (key_mask, rows_mask) if x is not None]

@@ -4,7 +4,7 @@
 import torch
 from torch import Tensor, nn
 
-from mesm_plugin.kernels.cpu.suitable import in_float32, products_in_bfloat16, suitable
+from mesm_plugin.kernels.cpu.suitable import in_float32, products_in_bfloat16, replaceable, suitable
 
 
 def feed_forward(
@@ -19,9 +19,9 @@ def feed_forward(
 ) -> Tensor:
     """norm(residual + dropout(linear2(dropout(activation(linear1(x)))))).
 
-    On a CPU a C++ operator does it, where it takes the tensors (float32 or float64, a ReLU or a PReLU with one slope):
-    its rows pass in stretches that fit the cache, and rows of padding are left out. Under autocast it rounds the
-    factors of its products to bfloat16, all else being float32.
+    On a CPU a C++ operator does it, where it takes the tensors (float32 or float64, a ReLU or a PReLU with one slope)
+    and no module has hooks: its rows pass in stretches that fit the cache, and rows of padding are left out. Under
+    autocast it rounds the factors of its products to bfloat16, all else being float32.
 
     Args:
         x: (..., D).
@@ -37,6 +37,9 @@ def feed_forward(
     Returns:
         Like `residual`.
     """
+    modules = (linear1, activation, dropout, linear2) if norm is None else (linear1, activation, dropout, linear2, norm)
+    if not replaceable(*modules):
+        return _call(x, residual, linear1, activation, dropout, linear2, norm)
     parameters = [linear1.weight, linear1.bias, linear2.weight, linear2.bias]
     slope = activation.weight if isinstance(activation, nn.PReLU) else None
     known = isinstance(activation, nn.ReLU) or (slope is not None and slope.numel() == 1)
@@ -46,14 +49,13 @@ def feed_forward(
         parameters += [norm.weight, norm.bias]
     dropout_p = dropout.p if dropout.training else 0.0
     if not known or dropout_p == 1 or not suitable(x, residual, *parameters):
-        out = residual + dropout(linear2(dropout(activation(linear1(x)))))
-        return out if norm is None else norm(out)
+        return _call(x, residual, linear1, activation, dropout, linear2, norm)
     keeps = torch.is_grad_enabled() and any(t.requires_grad for t in (x, residual, *parameters))
     x, residual, *parameters = in_float32(x, residual, *parameters)
     linear = parameters[:4]
     out, *_ = torch.ops.mesm_plugin.feed_forward(
-        x.flatten(0, -2),
-        residual.flatten(0, -2),
+        x.reshape(-1, x.shape[-1]),
+        residual.reshape(-1, residual.shape[-1]),
         None if mask is None else mask.flatten(),
         *linear[:2],
         None if slope is None else parameters[4],
@@ -61,7 +63,20 @@ def feed_forward(
         *((None, None, 0.0) if norm is None else (*parameters[-2:], norm.eps)),
         None,
         dropout_p,
-        products_in_bfloat16(),
         keeps,
+        products_in_bfloat16(),
     )
     return out.view_as(residual)
+
+
+def _call(
+    x: Tensor,
+    residual: Tensor,
+    linear1: nn.Linear,
+    activation: nn.Module,
+    dropout: nn.Dropout,
+    linear2: nn.Linear,
+    norm: nn.LayerNorm | None,
+) -> Tensor:
+    out = residual + dropout(linear2(dropout(activation(linear1(x)))))
+    return out if norm is None else norm(out)

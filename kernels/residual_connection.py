@@ -4,14 +4,14 @@
 import torch
 from torch import Tensor, nn
 
-from mesm_plugin.kernels.cpu.suitable import in_float32, suitable
+from mesm_plugin.kernels.cpu.suitable import in_float32, replaceable, suitable
 
 
 def add_norm(x: Tensor, update: Tensor, dropout: nn.Dropout, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
     """x + dropout(update), and the layer normalisation of it.
 
-    On a CPU a C++ operator does both in one pass, where it takes the tensors (float32 or float64). Under autocast it
-    makes float32 of them.
+    On a CPU a C++ operator does both in one pass, where it takes the tensors (float32 or float64) and no module has
+    hooks. Under autocast it makes float32 of them.
 
     Args:
         x: (..., D).
@@ -22,10 +22,10 @@ def add_norm(x: Tensor, update: Tensor, dropout: nn.Dropout, norm: nn.LayerNorm)
     Returns:
         The sum and the normalised sum, (..., D) each.
     """
-    dropout_p = dropout.p if dropout.training else 0.0
-    if dropout_p == 1 or not suitable(x, update, norm.weight, norm.bias):
-        total = x + dropout(update)
-        return total, norm(total)
-    tensors = in_float32(x, update, norm.weight, norm.bias)
-    total, normed, _ = torch.ops.mesm_plugin.add_norm(*tensors, norm.eps, None, dropout_p)
-    return total, normed
+    if replaceable(dropout, norm):
+        dropout_p = dropout.p if dropout.training else 0.0
+        if dropout_p < 1 and suitable(x, update, norm.weight, norm.bias):
+            tensors = in_float32(x, update, norm.weight, norm.bias)
+            return torch.ops.mesm_plugin.add_norm(*tensors, norm.eps, None, dropout_p)[:2]
+    total = x + dropout(update)
+    return total, norm(total)

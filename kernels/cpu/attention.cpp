@@ -17,6 +17,8 @@
 #include <vector>
 
 #include "attention_head.h"
+#include "backward.h"
+#include "masks.h"
 #include "seed.h"
 
 namespace {
@@ -42,12 +44,13 @@ Tensor in_rows(const Tensor& x) { return x.stride(-1) == 1 ? x : x.contiguous();
 
 // How far each item goes, and which of its keys are valid.
 struct Items {
-  Items(const Tensor& query, const Tensor& key_mask, const std::optional<Tensor>& query_mask)
-      : mask(key_mask.contiguous()),
+  Items(const Tensor& query, const Tensor& key, const Tensor& key_mask, const std::optional<Tensor>& query_mask)
+      : mask(mesm::checked_mask("key_mask", key_mask, {key.size(0), key.size(1)})),
         keys(lengths_of(mask)),
         queries(
-            query_mask.has_value() ? lengths_of(query_mask->contiguous())
-                                   : std::vector<int64_t>(query.size(0), query.size(1))) {}
+            query_mask.has_value()
+                ? lengths_of(mesm::checked_mask("query_mask", *query_mask, {query.size(0), query.size(1)}))
+                : std::vector<int64_t>(query.size(0), query.size(1))) {}
 
   template <typename T>
   void padding(int64_t item, std::vector<T>& out) const {
@@ -80,9 +83,18 @@ std::tuple<Tensor, Tensor> attention_cpu(
     double p,
     double scale) {
   TORCH_CHECK_VALUE(p >= 0 && p < 1, "p must be at least 0 and below 1, got ", p);
+  TORCH_CHECK_VALUE(
+      query_in.dim() == 4, "query must have 4 dimensions, (items, length, heads, channels), got ", query_in.sizes());
+  TORCH_CHECK_VALUE(
+      key_in.dim() == 4 && key_in.size(0) == query_in.size(0) && key_in.size(2) == query_in.size(2) &&
+          key_in.size(3) == query_in.size(3),
+      "key must match query but for the length, got ", key_in.sizes(), " and ", query_in.sizes());
+  TORCH_CHECK_VALUE(
+      value_in.dim() == 4 && value_in.sizes().slice(0, 3) == key_in.sizes().slice(0, 3),
+      "value must match key but for the channels, got ", value_in.sizes(), " and ", key_in.sizes());
   const auto seed = static_cast<uint64_t>(mesm::seed_for(seed_or_none, p));
   const Tensor query = in_rows(query_in), key = in_rows(key_in), value = in_rows(value_in);
-  const Items items(query, key_mask, query_mask);
+  const Items items(query, key, key_mask, query_mask);
   const int64_t heads = query.size(2), length = query.size(1), most_keys = key.size(1);
   Tensor out = at::empty({query.size(0), length, heads, value.size(3)}, query.options());
   Tensor sums = at::empty({query.size(0), heads, length}, query.options());
@@ -128,7 +140,7 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward_cpu(
     double scale) {
   const Tensor query = in_rows(query_in), key = in_rows(key_in), value = in_rows(value_in);
   const Tensor gradient = in_rows(gradient_in);
-  const Items items(query, key_mask, query_mask);
+  const Items items(query, key, key_mask, query_mask);
   const int64_t heads = query.size(2), length = query.size(1), most_keys = key.size(1);
   Tensor grad_query = at::empty(query.sizes(), query.options());
   Tensor grad_key = at::empty(key.sizes(), key.options());
@@ -211,6 +223,7 @@ class Attention : public torch::autograd::Function<Attention> {
     static auto op = c10::Dispatcher::singleton()
                          .findSchemaOrThrow("mesm_plugin::attention_backward", "")
                          .typed<decltype(attention_backward_cpu)>();
+    const mesm::BackwardGuard guard("attention");
     auto [query, key, value] = op.call(
         gradients[0],
         saved[0],

@@ -20,6 +20,8 @@
 #include <tuple>
 #include <vector>
 
+#include "backward.h"
+#include "masks.h"
 #include "residual_connection.h"
 #include "rows.h"
 #include "seed.h"
@@ -42,7 +44,7 @@ mesm::Stretches stretches_of(const mesm::RowList& rows, int64_t hidden) {
 // The rows that are no padding.
 mesm::RowList rows_of(const optional<Tensor>& mask, int64_t size) {
   if (!mask.has_value()) return mesm::RowList(size);
-  return {mask->contiguous().const_data_ptr<bool>(), size};
+  return {mesm::checked_mask("mask", *mask, {size}).const_data_ptr<bool>(), size};
 }
 
 template <typename T>
@@ -118,6 +120,10 @@ T activate_backward(
   return total;
 }
 
+optional<Tensor> contiguous(const optional<Tensor>& x) {
+  return x.has_value() ? optional<Tensor>(x->contiguous()) : std::nullopt;
+}
+
 template <typename T>
 const T* data_of(const optional<Tensor>& x) {
   return x.has_value() ? x->const_data_ptr<T>() : nullptr;
@@ -139,11 +145,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_cpu(
     double eps,
     optional<int64_t> seed_or_none,
     double p,
-    bool bfloat16,
-    bool keeps) {
+    bool keeps,
+    bool bfloat16) {
   TORCH_CHECK_VALUE(x.dim() == 2 && weight1.dim() == 2 && weight2.dim() == 2, "x and the weights must be matrices");
   TORCH_CHECK_VALUE(p >= 0 && p < 1, "p must be at least 0 and below 1, got ", p);
-  TORCH_CHECK_VALUE(!mask.has_value() || mask->numel() == x.size(0), "mask must have an element for each row of x");
   TORCH_CHECK_VALUE(
       residual.dim() == 2 && residual.size(0) == x.size(0) && residual.size(1) == weight2.size(0),
       "residual must have the rows of x and the channels of the output");
@@ -153,7 +158,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_cpu(
       "gamma and beta must be given together, with the channels of the output");
   TORCH_CHECK_VALUE(
       bias1.numel() == weight1.size(0) && bias2.numel() == weight2.size(0), "the biases must fit their weights");
+  TORCH_CHECK_VALUE(!slope.has_value() || slope->numel() == 1, "slope must be one number, got ", slope->sizes());
   const Tensor input = x.contiguous(), beside = residual.contiguous();
+  const Tensor offsets1 = bias1.contiguous(), offsets2 = bias2.contiguous();
+  const optional<Tensor> factors = contiguous(gamma), offsets = contiguous(beta);
   const mesm::RowList rows = rows_of(mask, x.size(0));
   const int64_t hidden = weight1.size(0), dims = weight2.size(0), blocks = mesm::blocks_of(hidden);
   const mesm::Stretches plan = stretches_of(rows, hidden);
@@ -179,7 +187,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_cpu(
       Tensor dropped = wide.narrow(0, 0, size), update = narrow_room.narrow(0, 0, size);
       AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "feed_forward", [&] {
         scalar_t* const from = stretch.mutable_data_ptr<scalar_t>();
-        const scalar_t* const offset1 = bias1.const_data_ptr<scalar_t>();
+        const scalar_t* const offset1 = offsets1.const_data_ptr<scalar_t>();
         scalar_t* const to = dropped.mutable_data_ptr<scalar_t>();
         const scalar_t side = slope_of<scalar_t>(slope);
         for (int64_t i = 0; i < size; ++i) {
@@ -187,9 +195,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_cpu(
         }
         mesm::product_out(update, mesm::rows_factor(dropped, bfloat16), second);
         scalar_t* const added = update.mutable_data_ptr<scalar_t>();
-        const scalar_t* const offset2 = bias2.const_data_ptr<scalar_t>();
+        const scalar_t* const offset2 = offsets2.const_data_ptr<scalar_t>();
         const scalar_t* const old = beside.const_data_ptr<scalar_t>();
-        const scalar_t *const w = data_of<scalar_t>(gamma), *const offset = data_of<scalar_t>(beta);
+        const scalar_t *const w = data_of<scalar_t>(factors), *const offset = data_of<scalar_t>(offsets);
         scalar_t* const result = out.mutable_data_ptr<scalar_t>();
         scalar_t* const kept = sums.mutable_data_ptr<scalar_t>();
         auto* const stats = reinterpret_cast<mesm::Moments<scalar_t>*>(moments.mutable_data_ptr<scalar_t>());
@@ -229,6 +237,7 @@ Gradients feed_forward_backward_cpu(
     double p,
     bool bfloat16) {
   const Tensor input = x.contiguous(), above_all = gradient.contiguous();
+  const optional<Tensor> factors = contiguous(gamma);
   const mesm::RowList rows = rows_of(mask, x.size(0));
   const int64_t hidden = weight1.size(0), dims = weight2.size(0), blocks = mesm::blocks_of(hidden);
   const mesm::Stretches plan = stretches_of(rows, hidden);
@@ -258,7 +267,7 @@ Gradients feed_forward_backward_cpu(
         scalar_t* const above_data = above.mutable_data_ptr<scalar_t>();
         const scalar_t* const all = above_all.const_data_ptr<scalar_t>();
         scalar_t* const to_residual = grad_residual.mutable_data_ptr<scalar_t>();
-        const scalar_t* const w = data_of<scalar_t>(gamma);
+        const scalar_t* const w = data_of<scalar_t>(factors);
         const auto* const stats = reinterpret_cast<const mesm::Moments<scalar_t>*>(moments.const_data_ptr<scalar_t>());
         const int64_t out_blocks = mesm::blocks_of(dims);
         for (int64_t i = 0; i < size; ++i) {
@@ -343,7 +352,7 @@ class FeedForward : public torch::autograd::Function<FeedForward> {
       bool bfloat16) {
     at::AutoDispatchBelowADInplaceOrView below;
     auto [out, before, sums, moments] = forward_operator().call(
-        x, residual, mask, weight1, bias1, slope, weight2, bias2, gamma, beta, eps, seed, p, bfloat16, true);
+        x, residual, mask, weight1, bias1, slope, weight2, bias2, gamma, beta, eps, seed, p, true, bfloat16);
     const Tensor none;
     ctx->save_for_backward(
         {x, mask.value_or(none), weight1, slope.value_or(none), weight2, gamma.value_or(none), before, sums, moments});
@@ -362,6 +371,7 @@ class FeedForward : public torch::autograd::Function<FeedForward> {
     static auto op = c10::Dispatcher::singleton()
                          .findSchemaOrThrow("mesm_plugin::feed_forward_backward", "")
                          .typed<decltype(feed_forward_backward_cpu)>();
+    const mesm::BackwardGuard guard("feed_forward");
     auto [x, residual, weight1, bias1, slope, weight2, bias2, gamma, beta] = op.call(
         gradients[0],
         saved[0],
@@ -409,12 +419,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_autograd(
     double eps,
     optional<int64_t> seed,
     double p,
-    bool bfloat16,
-    bool keeps) {
+    bool keeps,
+    bool bfloat16) {
   if (!keeps) {
     at::AutoDispatchBelowADInplaceOrView below;
     return forward_operator().call(
-        x, residual, mask, weight1, bias1, slope, weight2, bias2, gamma, beta, eps, seed, p, bfloat16, false);
+        x, residual, mask, weight1, bias1, slope, weight2, bias2, gamma, beta, eps, seed, p, false, bfloat16);
   }
   const auto outputs = FeedForward::apply(
       x, residual, mask, weight1, bias1, slope, weight2, bias2, gamma, beta, eps, mesm::seed_for(seed, p), p,
@@ -427,8 +437,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_autograd(
 TORCH_LIBRARY_FRAGMENT(mesm_plugin, library) {
   library.def(
       "feed_forward(Tensor x, Tensor residual, Tensor? mask, Tensor weight1, Tensor bias1, Tensor? slope, "
-      "Tensor weight2, Tensor bias2, Tensor? gamma, Tensor? beta, float eps, int? seed, float p, bool bfloat16, "
-      "bool keeps) -> "
+      "Tensor weight2, Tensor bias2, Tensor? gamma, Tensor? beta, float eps, int? seed, float p, bool keeps, "
+      "bool bfloat16=False) -> "
       "(Tensor, Tensor, Tensor, Tensor)");
   library.def(
       "feed_forward_backward(Tensor gradient, Tensor x, Tensor? mask, Tensor weight1, Tensor? slope, Tensor weight2, "

@@ -18,6 +18,7 @@
 #include <tuple>
 #include <vector>
 
+#include "backward.h"
 #include "rows.h"
 
 namespace {
@@ -58,7 +59,8 @@ std::vector<Tensor> perceptron_cpu(const Tensor& x, TensorList weights, TensorLi
   }
   const Tensor input = x.contiguous();
   const int64_t layers = static_cast<int64_t>(weights.size());
-  std::vector<Tensor> outputs;
+  std::vector<Tensor> outputs, offsets;
+  for (const Tensor& bias : biases) offsets.push_back(bias.contiguous());
   for (const Tensor& weight : weights) outputs.push_back(at::empty({x.size(0), weight.size(0)}, x.options()));
   std::vector<Tensor> factors;
   for (const Tensor& weight : weights) factors.push_back(mesm::weight_factor(weight, bfloat16).t());
@@ -74,7 +76,7 @@ std::vector<Tensor> perceptron_cpu(const Tensor& x, TensorList weights, TensorLi
         AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "perceptron", [&] {
           const int64_t dims = to.size(1);
           scalar_t* const rows = to.mutable_data_ptr<scalar_t>();
-          const scalar_t* const bias = biases[layer].const_data_ptr<scalar_t>();
+          const scalar_t* const bias = offsets[layer].const_data_ptr<scalar_t>();
           for (int64_t i = 0; i < size; ++i) add_bias(rows + i * dims, bias, dims, layer + 1 < layers);
         });
         from = to;
@@ -187,6 +189,7 @@ class Perceptron : public torch::autograd::Function<Perceptron> {
                          .typed<decltype(perceptron_backward_cpu)>();
     const variable_list weights(saved.begin() + 1, saved.begin() + 1 + layers);
     const variable_list hidden(saved.begin() + 1 + layers, saved.end());
+    const mesm::BackwardGuard guard("perceptron");
     auto [x, of_weights, of_biases] = op.call(
         gradients.back(), saved[0], weights, hidden, of_x, ctx->saved_data["bfloat16"].toBool());
     if (of_x) out[0] = x;
@@ -213,7 +216,7 @@ std::vector<Tensor> perceptron_autograd(const Tensor& x, TensorList weights, Ten
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(mesm_plugin, library) {
-  library.def("perceptron(Tensor x, Tensor[] weights, Tensor[] biases, bool bfloat16) -> Tensor[]");
+  library.def("perceptron(Tensor x, Tensor[] weights, Tensor[] biases, bool bfloat16=False) -> Tensor[]");
   library.def(
       "perceptron_backward(Tensor gradient, Tensor x, Tensor[] weights, Tensor[] hidden, bool of_x, "
       "bool bfloat16) -> "

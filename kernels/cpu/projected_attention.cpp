@@ -20,6 +20,8 @@
 #include <vector>
 
 #include "attention_head.h"
+#include "backward.h"
+#include "masks.h"
 #include "rows.h"
 #include "seed.h"
 
@@ -53,7 +55,7 @@ class Layout {
       : query_items(query.size(0)),
         key_items(key_items),
         key_length(key_length),
-        mask(key_mask.contiguous()),
+        mask(mesm::checked_mask("key_mask", key_mask, {query_items, key_length})),
         query_rows(rows_of(query, query_mask)),
         key_of(items_of(query_items, index)),
         key_rows(needed_keys()),
@@ -90,22 +92,22 @@ class Layout {
  private:
   static mesm::RowList rows_of(const Tensor& query, const optional<Tensor>& query_mask) {
     if (!query_mask.has_value()) return mesm::RowList(query.size(0) * query.size(1));
-    TORCH_CHECK_VALUE(
-        query_mask->numel() == query.size(0) * query.size(1), "query_mask must have an element for each query");
-    const Tensor valid = query_mask->contiguous();
+    const Tensor valid = mesm::checked_mask("query_mask", *query_mask, {query.size(0), query.size(1)});
     return {valid.const_data_ptr<bool>(), valid.numel()};
   }
 
   std::vector<int64_t> items_of(int64_t items, const optional<Tensor>& index) const {
     std::vector<int64_t> out(items);
-    TORCH_CHECK_VALUE(
-        mask.dim() == 2 && mask.size(0) == items && mask.size(1) == key_length && (index.has_value() || key_items == items),
-        "key_mask must have a row for each query item and a column for each key");
     if (!index.has_value()) {
+      TORCH_CHECK_VALUE(
+          key_items == items, "without an index key must have the ", items, " items of query, got ", key_items);
       std::iota(out.begin(), out.end(), 0);
       return out;
     }
-    TORCH_CHECK_VALUE(index->numel() == items, "index must have an element for each query item");
+    TORCH_CHECK_VALUE(
+        index->numel() == items && (index->scalar_type() == at::kLong || index->scalar_type() == at::kInt),
+        "index must be int64 with the ", items, " items of query, got ", index->scalar_type(), " of shape ",
+        index->sizes());
     const Tensor numbers = index->to(at::kLong).contiguous();
     std::copy_n(numbers.const_data_ptr<int64_t>(), items, out.begin());
     for (const int64_t item : out) {
@@ -285,8 +287,8 @@ Kept projected_attention_cpu(
     int64_t heads,
     optional<int64_t> seed_or_none,
     double p,
-    bool bfloat16,
-    bool) {
+    bool,
+    bool bfloat16) {
   TORCH_CHECK_VALUE(p >= 0 && p < 1, "p must be at least 0 and below 1, got ", p);
   const int64_t channels = query.size(-1);
   const auto fits = [&](const optional<Tensor>& x, const Tensor& like) {
@@ -297,14 +299,16 @@ Kept projected_attention_cpu(
           fits(value, key.has_value() ? *key : query),
       "query must be (items, length, channels), position like it, key of as many channels, and value like key");
   TORCH_CHECK_VALUE(
-      in_weight.dim() == 2 && in_weight.size(0) % (3 * heads) == 0 && in_weight.size(1) == channels &&
-          in_bias.numel() == in_weight.size(0) && out_weight.dim() == 2 && out_bias.numel() == out_weight.size(0),
+      heads > 0 && in_weight.dim() == 2 && in_weight.size(0) % (3 * heads) == 0 && in_weight.size(1) == channels &&
+          in_bias.numel() == in_weight.size(0) && out_weight.dim() == 2 &&
+          out_weight.size(1) == in_weight.size(0) / 3 && out_bias.numel() == out_weight.size(0),
       "the projections do not fit the channels, the heads or one another");
   const auto seed = static_cast<uint64_t>(mesm::seed_for(seed_or_none, p));
   const Tensor& keys = key.has_value() ? *key : query;
   const Layout layout(query, keys.size(0), keys.size(1), key_mask, query_mask, index);
   const Sources sources(query, position, key, value);
-  const auto weights = in_weight.chunk(3), biases = in_bias.chunk(3);
+  const auto weights = in_weight.chunk(3), biases = in_bias.contiguous().chunk(3);
+  const Tensor out_offsets = out_bias.contiguous();
   const Packed packed{
       project(sources.query, layout.query_rows, weights[0], biases[0], bfloat16),
       project(sources.key, layout.key_rows, weights[1], biases[1], bfloat16),
@@ -341,7 +345,7 @@ Kept projected_attention_cpu(
       const int64_t start = part * plan.step, size = plan.size(part);
       Tensor to = layout.query_rows.target(flat, start, size, room);
       mesm::product_out(to, mesm::rows_factor(attended.narrow(0, start, size), bfloat16), across);
-      add_bias(to, out_bias);
+      add_bias(to, out_offsets);
       layout.query_rows.put(to, flat, start, size);
     }
   });
@@ -529,7 +533,7 @@ class ProjectedAttention : public torch::autograd::Function<ProjectedAttention> 
     at::AutoDispatchBelowADInplaceOrView below;
     auto [out, packed_query, packed_key, packed_value, attended, sums] = forward_operator().call(
         query, position, key, value, key_mask, query_mask, index, in_weight, in_bias, out_weight, out_bias, heads, seed,
-        p, bfloat16, true);
+        p, true, bfloat16);
     const Tensor none;
     ctx->save_for_backward(
         {query, position.value_or(none), key.value_or(none), value.value_or(none), key_mask, query_mask.value_or(none),
@@ -550,6 +554,7 @@ class ProjectedAttention : public torch::autograd::Function<ProjectedAttention> 
     static auto op = c10::Dispatcher::singleton()
                          .findSchemaOrThrow("mesm_plugin::projected_attention_backward", "")
                          .typed<decltype(projected_attention_backward_cpu)>();
+    const mesm::BackwardGuard guard("projected_attention");
     auto [query, position, key, value, in_weight, in_bias, out_weight, out_bias] = op.call(
         gradients[0],
         saved[0],
@@ -592,13 +597,13 @@ Kept projected_attention_autograd(
     int64_t heads,
     optional<int64_t> seed,
     double p,
-    bool bfloat16,
-    bool keeps) {
+    bool keeps,
+    bool bfloat16) {
   if (!keeps) {
     at::AutoDispatchBelowADInplaceOrView below;
     return forward_operator().call(
         query, position, key, value, key_mask, query_mask, index, in_weight, in_bias, out_weight, out_bias, heads, seed,
-        p, bfloat16, false);
+        p, false, bfloat16);
   }
   const auto outputs = ProjectedAttention::apply(
       query, position, key, value, key_mask, query_mask, index, in_weight, in_bias, out_weight, out_bias, heads,
@@ -612,7 +617,7 @@ TORCH_LIBRARY_FRAGMENT(mesm_plugin, library) {
   library.def(
       "projected_attention(Tensor query, Tensor? position, Tensor? key, Tensor? value, Tensor key_mask, "
       "Tensor? query_mask, Tensor? index, Tensor in_weight, Tensor in_bias, Tensor out_weight, Tensor out_bias, "
-      "int heads, int? seed, float p, bool bfloat16, bool keeps) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "int heads, int? seed, float p, bool keeps, bool bfloat16=False) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   library.def(
       "projected_attention_backward(Tensor gradient, Tensor query, Tensor? position, Tensor? key, Tensor? value, "
       "Tensor key_mask, Tensor? query_mask, Tensor? index, Tensor in_weight, Tensor out_weight, Tensor packed_query, "

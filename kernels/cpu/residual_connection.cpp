@@ -16,6 +16,7 @@
 #include <optional>
 #include <tuple>
 
+#include "backward.h"
 #include "residual_connection.h"
 #include "seed.h"
 
@@ -41,14 +42,15 @@ std::tuple<Tensor, Tensor, Tensor> add_norm_cpu(
       "weight and bias must have the channels of x");
   const auto seed = static_cast<uint64_t>(mesm::seed_for(seed_or_none, p));
   const Tensor residual = x.contiguous(), added = update.contiguous();
-  const int64_t dims = weight.numel(), rows = x.numel() / dims, blocks = mesm::blocks_of(dims);
+  const Tensor gamma = weight.contiguous(), beta = bias.contiguous();
+  const int64_t dims = weight.numel(), rows = x.numel() / std::max<int64_t>(dims, 1), blocks = mesm::blocks_of(dims);
   Tensor sum = at::empty_like(residual), normed = at::empty_like(residual);
   Tensor moments = at::empty({rows, 2}, x.options());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "add_norm", [&] {
     const auto* const a = residual.const_data_ptr<scalar_t>();
     const auto* const b = added.const_data_ptr<scalar_t>();
-    const auto* const w = weight.const_data_ptr<scalar_t>();
-    const auto* const offset = bias.const_data_ptr<scalar_t>();
+    const auto* const w = gamma.const_data_ptr<scalar_t>();
+    const auto* const offset = beta.const_data_ptr<scalar_t>();
     auto* const s = sum.mutable_data_ptr<scalar_t>();
     auto* const out = normed.mutable_data_ptr<scalar_t>();
     auto* const kept = reinterpret_cast<mesm::Moments<scalar_t>*>(moments.mutable_data_ptr<scalar_t>());
@@ -72,8 +74,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> add_norm_backward_cpu(
     const Tensor& weight,
     int64_t seed,
     double p) {
-  const int64_t dims = weight.numel(), rows = sum.numel() / dims, blocks = mesm::blocks_of(dims);
-  const Tensor above = grad_normed.contiguous();
+  const int64_t dims = weight.numel(), rows = sum.numel() / std::max<int64_t>(dims, 1), blocks = mesm::blocks_of(dims);
+  const Tensor above = grad_normed.contiguous(), gamma = weight.contiguous();
   const Tensor beside = grad_sum.has_value() ? grad_sum->contiguous() : Tensor();
   Tensor grad_x = at::empty_like(sum), grad_update = p > 0 ? at::empty_like(sum) : grad_x;
   const int64_t grain = grain_of(dims), parts = (rows + grain - 1) / grain;
@@ -83,7 +85,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> add_norm_backward_cpu(
     const auto* const gradient = above.const_data_ptr<scalar_t>();
     const auto* const other = beside.defined() ? beside.const_data_ptr<scalar_t>() : nullptr;
     const auto* const s = sum.const_data_ptr<scalar_t>();
-    const auto* const w = weight.const_data_ptr<scalar_t>();
+    const auto* const w = gamma.const_data_ptr<scalar_t>();
     const auto* const kept = reinterpret_cast<const mesm::Moments<scalar_t>*>(moments.const_data_ptr<scalar_t>());
     auto* const to_x = grad_x.mutable_data_ptr<scalar_t>();
     auto* const to_update = grad_update.mutable_data_ptr<scalar_t>();
@@ -142,6 +144,7 @@ class AddNorm : public torch::autograd::Function<AddNorm> {
     static auto op = c10::Dispatcher::singleton()
                          .findSchemaOrThrow("mesm_plugin::add_norm_backward", "")
                          .typed<decltype(add_norm_backward_cpu)>();
+    const mesm::BackwardGuard guard("add_norm");
     auto [x, update, weight, bias] = op.call(
         gradients[0].defined() ? std::optional<Tensor>(gradients[0]) : std::nullopt,
         gradients[1].defined() ? gradients[1] : at::zeros(saved[0].sizes(), saved[0].options()),

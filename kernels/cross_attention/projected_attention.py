@@ -4,7 +4,7 @@
 import torch
 from torch import Tensor, nn
 
-from mesm_plugin.kernels.cpu.suitable import in_float32, products_in_bfloat16, suitable
+from mesm_plugin.kernels.cpu.suitable import in_float32, products_in_bfloat16, replaceable, suitable
 
 
 def projected_attention(
@@ -23,8 +23,8 @@ def projected_attention(
 ) -> Tensor | None:
     """Projects, attends and projects again by a C++ operator, where it takes the tensors (float32 or float64, CPU).
 
-    Rows of padding are left out. Under autocast the factors of the projections are rounded to bfloat16, all else being
-    float32.
+    Rows of padding are left out. A module `out_proj` that has hooks is not taken. Under autocast the factors of the
+    projections are rounded to bfloat16, all else being float32.
 
     Args:
         query: (P, Lq, D).
@@ -44,6 +44,8 @@ def projected_attention(
     Returns:
         (P, Lq, D); None where the operator does not take the tensors.
     """
+    if not replaceable(out_proj):
+        return None
     sources = [x for x in (query, position, key, value) if x is not None]
     parameters = (in_proj_weight, in_proj_bias, out_proj.weight, out_proj.bias)
     masks = [x for x in (key_mask, rows_mask) if x is not None]
@@ -64,6 +66,6 @@ def projected_attention(
         heads,
         None,
         dropout_p,
-        products_in_bfloat16(),
         keeps,
+        products_in_bfloat16(),
     )[0]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mesm_plugin.kernels.arguments import check_probability, check_tensors
 from mesm_plugin.kernels.cpu import operators_are_loaded
+from mesm_plugin.kernels.cpu.suitable import standard, transforming
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 # Below, PyTorch's takes no longer.
@@ -20,7 +21,8 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     default generator, and the mask from the seed by Philox4x32-10, in C++, once in the forward and once in the backward
     pass, the same for any number of threads. p is rounded to a multiple of 2 ** -32. PyTorch's dropout is used for
     tensors of fewer than 1024 elements (but under `torch.compile`) and of other dtypes than float32, bfloat16 and
-    float64, under `torch.export` and `torch.func`, and where the C++ part cannot be built (`operators_are_loaded`).
+    float64, under `torch.export`, `torch.func` and `torch.autograd.forward_ad`, and where the C++ part cannot be built
+    (`operators_are_loaded`).
 
     Args:
         x: Tensor of any shape.
@@ -55,10 +57,11 @@ def _suits(x: Tensor) -> bool:
         and (torch.compiler.is_compiling() or x.numel() >= _FEWEST_ELEMENTS)
         and type(x) is Tensor
         and not torch.compiler.is_exporting()
-        and not torch._C._are_functorch_transforms_active()
+        and not transforming()
     )
 
 
+@standard
 class Dropout(nn.Dropout):
     """`dropout` as a module.
 

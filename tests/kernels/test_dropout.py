@@ -259,6 +259,10 @@ def test_transforms(implementation: str) -> None:
     assert gradient.unique().tolist() == [0, 2]
     _, tangent = torch.func.jvp(lambda x: dropout(x, 0.5), (x,), (x,))
     assert tangent.unique().tolist() == [0, 2]
+    with torch.autograd.forward_ad.dual_level():
+        out = dropout(torch.autograd.forward_ad.make_dual(x, 3 * x))
+        value, tangent = torch.autograd.forward_ad.unpack_dual(out)
+    assert torch.equal(tangent, 3 * value)
     with pytest.raises(RuntimeError, match="randomness"):
         torch.vmap(dropout)(x)
     different, same = (torch.vmap(dropout, randomness=way)(x) for way in ("different", "same"))

@@ -1,9 +1,12 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Perceptrons: the plain one, and the normalised input projection of the QD-DETR family."""
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from mesm_plugin.kernels import Dropout, Linear, perceptron
+from mesm_plugin.kernels.cpu.suitable import replaceable
 
 
 class MLP(nn.Sequential):
@@ -25,7 +28,11 @@ class MLP(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps x (..., in_dims) to (..., out_dims)."""
-        return perceptron(x, [layer for layer in self if isinstance(layer, nn.Linear)])
+        modules = list(self)
+        layers, activations = cast("list[nn.Linear]", modules[::2]), modules[1::2]
+        if replaceable(*activations) and all(isinstance(module, nn.ReLU) for module in activations):
+            return perceptron(x, layers)
+        return super().forward(x)
 
 
 class InputProjection(nn.Sequential):

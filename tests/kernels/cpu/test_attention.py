@@ -1,6 +1,9 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+from collections.abc import Callable
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mesm_plugin.kernels import cross_attention as cross_attention_module
@@ -32,9 +35,7 @@ def operator(
     return torch.ops.mesm_plugin.attention(query, key, value, mask, query_mask, 5, p, 0.4)[0]
 
 
-@pytest.mark.parametrize(
-    ("items", "queries", "keys"), [(4, 5, 7), (1, 1, 1), (3, 65, 129), (2, 300, 900), (40, 37, 16)]
-)
+@pytest.mark.parametrize(("items", "queries", "keys"), SIZES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_equals_the_reference(items: int, queries: int, keys: int, dtype: torch.dtype) -> None:
     *inputs, mask = make(items, queries, keys, dtype=dtype)
@@ -65,6 +66,71 @@ def test_queries_behind_the_last_valid_one_are_left_out() -> None:
     (expected,) = torch.autograd.grad(truth[query_mask].sum(), query)
     torch.testing.assert_close(gradient, expected)
     assert out.isfinite().all()
+
+
+@pytest.mark.parametrize(("items", "queries", "keys"), [(0, 2, 3), (2, 0, 3), (2, 3, 0)])
+def test_what_is_empty(items: int, queries: int, keys: int) -> None:
+    query, key, value = (torch.randn(items, n, 2, 4, requires_grad=True) for n in (queries, keys, keys))
+    out = masked_attention(query, key, value, torch.ones(items, keys, dtype=torch.bool))
+    out.sum().backward()
+    assert torch.equal(out, torch.zeros(items, queries, 2, 4))
+    for x in (query, key, value):
+        assert x.grad is not None
+        assert torch.equal(x.grad, torch.zeros_like(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("query", lambda x: x[0], r"query must have 4 dimensions, .* got \[3, 2, 8\]"),
+        ("key", lambda x: x[:1], r"key must match query but for the length, got \[1, 4, 2, 8\] and \[2, 3, 2, 8\]"),
+        ("key", lambda x: x[:, :, :1], r"key must match query .*, got \[2, 4, 1, 8\]"),
+        ("key", lambda x: x[..., :7], r"key must match query .*, got \[2, 4, 2, 7\]"),
+        ("value", lambda x: x[:1], r"value must match key but for the channels, got \[1, 4, 2, 9\] and \[2, 4, 2, 8\]"),
+        ("value", lambda x: x[:, :3], r"value must match key .*, got \[2, 3, 2, 9\]"),
+        ("value", lambda x: x[:, :, :1], r"value must match key .*, got \[2, 4, 1, 9\]"),
+        ("mask", lambda x: x[:1], r"key_mask must be bool of shape \[2, 4\] on the CPU, got Bool of shape \[1, 4\]"),
+        ("mask", lambda x: x[:, :3], r"key_mask must be .*, got Bool of shape \[2, 3\]"),
+        ("mask", lambda x: x.float(), r"key_mask must be .*, got Float of shape \[2, 4\]"),
+        ("query_mask", lambda x: x[:, :2], r"query_mask must be bool of shape \[2, 3\] .*, got Bool of shape \[2, 2\]"),
+        ("query_mask", lambda x: x.long(), r"query_mask must be .*, got Long of shape \[2, 3\]"),
+    ],
+)
+def test_what_does_not_fit_is_refused(name: str, change: Callable[[Tensor], Tensor], message: str) -> None:
+    given = dict(zip(("query", "key", "value", "mask"), make(2, 3, 4), strict=True))
+    given["query_mask"] = torch.ones(2, 3, dtype=torch.bool)
+    given[name] = change(given[name])
+    with pytest.raises(ValueError, match=message):
+        masked_attention(**given)
+
+
+@pytest.mark.parametrize("largest", [1e2, 1e4, 1e6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_large_products_are_as_exact_as_in_pytorch(largest: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    query, key, value, above = (torch.randn(3, 65, 2, 16, dtype=dtype) for _ in range(4))
+    mask = torch.rand(3, 65) < 0.8
+    mask[:, 0] = True
+    factor = (largest / (query.transpose(1, 2) @ key.permute(0, 2, 3, 1) / 4).abs().max()).sqrt()
+    query, key = query * factor, key * factor
+
+    def results(run: Callable[..., Tensor], dtype: torch.dtype) -> list[Tensor]:
+        inputs = [x.to(dtype).detach().requires_grad_() for x in (query, key, value)]
+        out = run(*inputs)
+        return [out.detach(), *torch.autograd.grad(out, inputs, above.to(dtype))]
+
+    def fused(*inputs: Tensor) -> Tensor:
+        heads = (x.transpose(1, 2) for x in inputs)
+        return F.scaled_dot_product_attention(*heads, mask[:, None, None]).transpose(1, 2)
+
+    truth = results(lambda *x: attend(*x, mask, 0.25), torch.float64)
+    ours, theirs = results(lambda *x: masked_attention(*x, mask), dtype), results(fused, dtype)
+    # A gradient is a sum of terms that cancel where one weight is almost 1: its rounding errors are those of the terms.
+    unit = torch.finfo(dtype).eps * largest
+    terms = (1, float(key.abs().max()), float(query.abs().max()), 1)
+    for a, b, exact, size in zip(ours, theirs, truth, terms, strict=True):
+        error, bound = ((x.double() - exact).abs().max() for x in (a, b))
+        assert error <= 4 * bound + 4 * unit * size, (error, bound)
 
 
 def test_dropout_has_the_rate_and_the_scale() -> None:

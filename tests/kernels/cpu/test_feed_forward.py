@@ -80,6 +80,26 @@ def test_padding_is_left_out() -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in parameters)
 
 
+def test_one_row() -> None:
+    linear1, linear2 = layers(4, 8)
+    x = torch.randn(4, dtype=torch.float64)
+    ours = feed_forward(x, x, linear1, nn.ReLU(), nn.Dropout(0.0), linear2)
+    torch.testing.assert_close(ours, x + linear2(linear1(x).relu()))
+
+
+def test_masks_and_slopes_that_do_not_fit_are_refused() -> None:
+    linear1, linear2 = layers(4, 8)
+    x = torch.randn(3, 4, dtype=torch.float64)
+    run = lambda mask: feed_forward(x, x, linear1, nn.ReLU(), nn.Dropout(0.0), linear2, mask=mask)  # noqa: E731
+    with pytest.raises(ValueError, match=r"mask must be bool of shape \[3\] on the CPU, got Float of shape \[3\]"):
+        run(torch.ones(3))
+    with pytest.raises(ValueError, match=r"mask must be bool of shape \[3\] on the CPU, got Bool of shape \[4\]"):
+        run(torch.ones(4).bool())
+    parameters = (linear1.weight, linear1.bias, torch.empty(0).double(), linear2.weight, linear2.bias)
+    with pytest.raises(ValueError, match=r"slope must be one number, got \[0\]"):
+        torch.ops.mesm_plugin.feed_forward(x, x, None, *parameters, None, None, 0.0, None, 0.0, False)
+
+
 def test_without_any_valid_row() -> None:
     linear1, linear2 = layers(4, 64, torch.float32)
     x = torch.randn(5, 4, requires_grad=True)

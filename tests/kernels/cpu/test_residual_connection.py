@@ -33,6 +33,29 @@ def test_equals_pytorch(shape: tuple[int, ...], dtype: torch.dtype) -> None:
             torch.testing.assert_close(a, b, atol=1e-3 if dtype == torch.float32 else 1e-10, rtol=1e-4)
 
 
+def test_without_channels_and_without_rows() -> None:
+    for shape in ((3, 0), (0, 3)):
+        x, update, norm = inputs_of(*shape)
+        total, normed = add_norm(x, update, nn.Dropout(0.0), norm)
+        (total + normed).sum().backward()
+        assert total.shape == normed.shape == shape
+        for parameter in norm.parameters():
+            assert parameter.grad is not None
+            assert torch.equal(parameter.grad, torch.zeros(shape[1], dtype=torch.float64))
+
+
+def test_gradients_that_lie_together_do_not_mix() -> None:
+    x, update, norm = inputs_of(4, 3)
+    total, _ = add_norm(x, update, nn.Dropout(0.0), norm)
+    x.register_hook(lambda gradient: gradient * 2)
+    for _ in range(2):
+        (total.sum() + 3 * update.sum()).backward(retain_graph=True)
+    assert x.grad is not None
+    assert update.grad is not None
+    assert (x.grad == 4).all()
+    assert (update.grad == 8).all()
+
+
 def test_gradients_with_dropout() -> None:
     x, update, norm = inputs_of(3, 5)
     run = lambda x, update, w, b: torch.ops.mesm_plugin.add_norm(x, update, w, b, 1e-5, 3, 0.4)[:2]  # noqa: E731

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from mesm_plugin.kernels.cpu import operators_are_loaded
 
@@ -19,9 +20,31 @@ def count_flops(run: Callable[[], Any]) -> int:
     """
     if operators_are_loaded():
         _register()
-    with FlopCounterMode(display=False) as counter:
+    with _Counting() as counter:
         run()
-    return counter.get_total_flops()
+    return counter.total
+
+
+class _Counting(TorchDispatchMode):
+    """Adds up PyTorch's own formulas. Its `FlopCounterMode` hooks modules, for which the C++ operators step aside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is None:
+            # Without gradients, some operators arrive before they are taken apart.
+            with self:
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        out = func(*args, **kwargs)
+        if formula is not None:
+            self.total += formula(*args, **kwargs, out_val=out)
+        return out
 
 
 def feed_forward_flops(x: Tensor, mask: Tensor | None, weight1: Tensor, weight2: Tensor) -> int:
@@ -95,7 +118,7 @@ def _register() -> None:
         return 2 * len(x) * sum(weight.numel() for weight in weights)
 
     def perceptron_backward(*inputs: Any, **_options: Any) -> int:
-        _, x, weights, _, of_x = inputs
+        _, x, weights, _, of_x, *_ = inputs
         forward = perceptron(x, weights)
         return 2 * forward if of_x else 2 * forward - 2 * len(x) * weights[0].numel()
 

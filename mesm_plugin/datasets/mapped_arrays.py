@@ -12,6 +12,8 @@ import numpy as np
 
 # Linux maps pages around those that are touched, too, never beyond the two MiB of one page table.
 _GIVEN_BACK = 2**21
+# So many matrices of a table are looked up in HDF5.
+_SAMPLE = 64
 
 
 class MappedArrays:
@@ -38,10 +40,10 @@ class MappedArrays:
 
     @classmethod
     def listed(cls, path: Path, file: Any) -> "MappedArrays | None":
-        """The arrays of an open `h5py.File`, by the table at the end of the file; None if it has none."""
+        """The arrays of an open `h5py.File`, by the table at the end of the file; None if it has none of its own."""
         try:
             table = _appended_table(path)
-            return cls._checked(path, file, table) if _is_table(table) else None
+            return cls._checked(path, file, table) if _is_table(table) and _agrees(table, file) else None
         # Damaged archives raise nearly everything.
         except Exception:
             return None
@@ -201,6 +203,9 @@ def appended(table: dict[str, np.ndarray]) -> bytes:
 def _appended_table(path: Path) -> dict[str, np.ndarray]:
     table = {}
     with zipfile.ZipFile(path) as archive:
+        # It would be that of another file, appended to this one.
+        if archive.infolist()[0].header_offset != _end_of_hdf5(path):
+            return {}
         for name in archive.namelist():
             with archive.open(name) as member:
                 table[name.removesuffix(".npy")] = np.lib.format.read_array(member, allow_pickle=False)
@@ -213,6 +218,38 @@ def _is_table(table: dict[str, np.ndarray]) -> bool:
     count = len(table["keys"])
     shapes = {"keys": (count,), "offsets": (count,), "shapes": (count, 2), "dtypes": (count,), "token_ends": (count,)}
     return count > 0 and all(table[name].shape == shape for name, shape in shapes.items())
+
+
+def _end_of_hdf5(path: Path) -> int | None:
+    """Where HDF5's own bytes end, by its superblock; None for other forms of it than those that h5py writes."""
+    with open(path, "rb") as file:
+        start = file.read(52)
+    version = start[8]
+    sizes, place = (start[13], 40 + 4 * version) if version < 2 else (start[9], 28)
+    return int.from_bytes(start[place : place + 8], "little") if sizes == 8 else None
+
+
+def _agrees(table: dict[str, np.ndarray], file: Any) -> bool:
+    """Whether HDF5 has as many matrices, and those of a sample where the table has them.
+
+    To look at each would take as long as to make the table.
+    """
+    import h5py
+
+    keys = table["keys"]
+    if len(file) != len(keys):
+        return False
+    for place in np.unique(np.linspace(0, len(keys) - 1, _SAMPLE, dtype=np.int64)).tolist():
+        data = h5py.h5o.open(file.id, bytes(keys[place]))
+        first = table["token_ends"][place - 1] if place else 0
+        if (
+            data.shape != tuple(table["shapes"][place])
+            or data.dtype.str != table["kinds"][table["dtypes"][place]]
+            or data.get_offset() != table["offsets"][place]
+            or not np.array_equal(_token_ids_of(data), table["token_ids"][first : table["token_ends"][place]])
+        ):
+            return False
+    return True
 
 
 def _token_ids_of(data: Any) -> np.ndarray:

@@ -80,10 +80,16 @@ class FullyShardedRunner(Runner):
 def fully_sharded(model: nn.Module) -> nn.Module:
     """Shards the parameters of `model` over all processes, those of each of its parts together.
 
-    The model becomes an `FSDPModule` in place; it loads state dicts of whole tensors.
+    The model becomes an `FSDPModule` in place; it loads state dicts of whole tensors. Parts that it names in
+    `parts_used_in_pieces` are sharded with what belongs to no part: a part of its own is whole only while it is called.
     """
     mesh = init_device_mesh(get_device(), (get_world_size(),))
-    parts = [part for part in model.children() if next(part.parameters(), None) is not None]
+    in_pieces = getattr(model, "parts_used_in_pieces", ())
+    parts = [
+        part
+        for name, part in model.named_children()
+        if name not in in_pieces and next(part.parameters(), None) is not None
+    ]
     for module in (*parts, model):
         sharded = fully_shard(module, mesh=mesh, reshard_after_forward=False)
         # Gloo has no mean.

@@ -18,19 +18,23 @@ def gather_rows(*tensors: Tensor) -> list[Tensor]:
     """Joins tensors of equal length (n, ...) along their rows, over all processes in order of their rank.
 
     Gradients go back to the process that a row came from: the sum of those that it has in all processes. One collective
-    carries all tensors, and one their gradients. How many rows there are the hosts tell one another, so that none waits
-    for its device.
+    carries all tensors, and one their gradients. How many rows there are and which tensors need gradients the hosts
+    tell one another, so that none waits for its device. What needs gradients in one process has them in all, so that
+    all take part in the collective of backward.
 
     Args:
-        tensors: Of each process, which may have different numbers of rows.
+        tensors: Of each process, which may have different numbers of rows, or none; (n, ...) and dtype as in the
+            others.
 
     Returns:
         Tensors (N, ...), the same in all processes; `tensors` themselves if there is but one.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return list(tensors)
-    lengths = _lengths(len(tensors[0]))
-    joined = _Gather.apply(max(lengths), *tensors)
+    lengths, wanted = _told_by_all(tensors)
+    # Makes the outputs need gradients where none of the tensors does.
+    anchor = torch.empty(0, requires_grad=any(wanted))
+    joined = _Gather.apply(max(lengths), wanted, anchor, *tensors)
     return [torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)]) for parts in joined]
 
 
@@ -40,11 +44,14 @@ def apart(numbers: Tensor) -> Tensor:
     return numbers + rank * 2**32
 
 
-def _lengths(length: int) -> list[int]:
+def _told_by_all(tensors: tuple[Tensor, ...]) -> tuple[list[int], list[bool]]:
+    """The number of rows in each process, and of each tensor whether it needs gradients in any."""
     group = dist.group.WORLD if dist.get_backend() == "gloo" else _between_hosts(dist.group.WORLD)
-    lengths = torch.empty(dist.get_world_size(), dtype=torch.int64)
-    _all_gather(lengths, torch.tensor([length]), group=group)
-    return lengths.tolist()
+    own = torch.tensor([len(tensors[0]), *(torch.is_grad_enabled() and tensor.requires_grad for tensor in tensors)])
+    told = own.new_empty(dist.get_world_size() * len(own))
+    _all_gather(told, own, group=group)
+    lengths, *wanted = told.view(-1, len(own)).T.tolist()
+    return lengths, [any(needed) for needed in wanted]
 
 
 @lru_cache(maxsize=1)
@@ -57,38 +64,44 @@ class _Gather(torch.autograd.Function):
     """Tensors (n, ...) of each process to (processes, rows, ...), padded with zeros to `rows`."""
 
     @staticmethod
-    def forward(ctx: Any, rows: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        pieces = [_as_bytes(tensor) for tensor in tensors]
+    def forward(ctx: Any, rows: int, wanted: list[bool], anchor: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        pieces = [_packed(_two_dimensional(tensor.detach())).view(torch.uint8) for tensor in tensors]
         packed = torch.cat(pieces, dim=1)
         packed = F.pad(packed, (0, 0, 0, rows - len(packed)))
         gathered = packed.new_empty(dist.get_world_size() * rows, packed.shape[1])
-        _all_gather(gathered, packed)
+        if packed.numel():
+            _all_gather(gathered, packed)
+        ctx.wanted = [i for i, needed in enumerate(wanted) if needed]
         ctx.inputs = [(tensor.shape, tensor.dtype) for tensor in tensors]
         ctx.set_materialize_grads(True)
         outputs = []
         for piece, tensor in zip(gathered.split([piece.shape[1] for piece in pieces], dim=1), tensors, strict=True):
-            whole = piece.contiguous().view(tensor.dtype).view(-1, rows, *tensor.shape[1:])
-            if not tensor.is_floating_point():
-                ctx.mark_non_differentiable(whole)
-            outputs.append(whole)
+            whole = _packed(piece).view(tensor.dtype)
+            outputs.append(whole.view(dist.get_world_size(), rows, *tensor.shape[1:]))
+        ctx.mark_non_differentiable(*(output for output, needed in zip(outputs, wanted, strict=True) if not needed))
         return tuple(outputs)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        wanted = [i for i, needed in enumerate(ctx.needs_input_grad[1:]) if needed]
-        dtype = torch.promote_types(torch.float32, gradients[wanted[0]].dtype)
-        pieces = [gradients[i].flatten(0, 1).flatten(1).to(dtype) for i in wanted]
+        dtype = torch.float32
+        for i in ctx.wanted:
+            dtype = torch.promote_types(dtype, gradients[i].dtype)
+        pieces = [_two_dimensional(gradients[i].flatten(0, 1)).to(dtype) for i in ctx.wanted]
         packed = torch.cat(pieces, dim=1)
-        own = packed.new_empty(gradients[wanted[0]].shape[1], packed.shape[1])
-        _reduce_scatter(own, packed)
+        own = packed.new_empty(gradients[ctx.wanted[0]].shape[1], packed.shape[1])
+        if packed.numel():
+            _reduce_scatter(own, packed)
         found: list[Tensor | None] = [None] * len(ctx.inputs)
-        for i, piece in zip(wanted, own.split([piece.shape[1] for piece in pieces], dim=1), strict=True):
+        for i, piece in zip(ctx.wanted, own.split([piece.shape[1] for piece in pieces], dim=1), strict=True):
             shape, dtype = ctx.inputs[i]
             found[i] = piece[: shape[0]].reshape(shape).to(dtype)
-        return None, *found
+        return None, None, None, *found
 
 
-def _as_bytes(tensor: Tensor) -> Tensor:
-    """(n, ...) to (n, bytes) uint8."""
-    rows = tensor.detach().flatten(1) if tensor.dim() > 1 else tensor.detach()[:, None]
-    return rows.contiguous().view(torch.uint8)
+def _two_dimensional(tensor: Tensor) -> Tensor:
+    return tensor.flatten(1) if tensor.dim() > 1 else tensor[:, None]
+
+
+def _packed(tensor: Tensor) -> Tensor:
+    # To `contiguous` any strides of a tensor with few rows or columns will do, to a view of another dtype they won't.
+    return tensor.clone(memory_format=torch.contiguous_format)

@@ -142,6 +142,55 @@ def test_a_changed_file_has_no_old_table(pack: Pack) -> None:
     assert mapped.read("v4").tolist() == arrays["v4"].tolist()
 
 
+def _swap(file: h5py.File) -> None:
+    for name, other in (("v3", "v0"), ("v4", "v3"), ("v0", "v4")):
+        file.move(name, other)
+
+
+def _halve(file: h5py.File) -> None:
+    numbers = file["v3"][:]
+    del file["v3"]
+    file["v3"] = numbers.astype(np.float16)
+
+
+def _rename(file: h5py.File) -> None:
+    file.move("v3", "w3")
+
+
+def _number(file: h5py.File) -> None:
+    file["v3"].attrs["token_ids"] = [1, 2, 3]
+
+
+@pytest.mark.parametrize("edit", [_swap, _halve, _rename, _number])
+def test_a_table_that_was_put_back_behind_an_edited_file(pack: Pack, edit: Callable[[h5py.File], None]) -> None:
+    path, _ = pack(_random(3, 4))
+    content = path.read_bytes()
+    with h5py.File(path, "r+") as file:
+        edit(file)
+    with open(path, "ab") as raw:
+        raw.write(content[content.index(b"PK\3\4") :])
+    packed = HDF5File(path, "feature file")
+    packed.require()
+    with h5py.File(path) as file:
+        assert MappedArrays.listed(path, file) is None
+        for id_ in file:
+            assert packed.checked_shape(id_) == file[id_].shape
+            np.testing.assert_array_equal(packed.read(id_), file[id_][:])
+        assert len(packed) == len(file)
+        assert ("v3" in packed) == ("v3" in file)
+        assert np.array_equal(packed.attribute("v4", "token_ids"), file["v4"].attrs.get("token_ids"))
+
+
+def test_the_table_of_another_file_behind_this_one(pack: Pack, tmp_path: Path) -> None:
+    path, arrays = pack(_random(3, 4))
+    other = tmp_path / "other.hdf5"
+    pack_features(find_entries([tmp_path / "single"]).entries, other, dtype="float16")
+    path.write_bytes(path.read_bytes() + other.read_bytes())
+    with h5py.File(path) as file:
+        assert MappedArrays.listed(path, file) is None
+    np.testing.assert_array_equal(HDF5File(path, "feature file").read("v4"), arrays["v4"])
+
+
 @pytest.mark.parametrize(
     "add",
     [

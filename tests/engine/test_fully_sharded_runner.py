@@ -1,6 +1,7 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Sharded training gives the checkpoints of DistributedDataParallel, and each resumes the other."""
 
+import copy
 import os
 import shutil
 from pathlib import Path
@@ -9,11 +10,15 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 
+from mesm_plugin.datasets import collate_grounding
 from mesm_plugin.engine import fully_sharded_runner
+from mesm_plugin.registry import MODELS
 from tests.cli.conftest import SMALL, mesm
+from tests.conftest import random_items
 
 SHARDED = "runner_type=FullyShardedRunner"
 # An odd number of queries in each process, and a process without a batch in validation.
@@ -116,3 +121,63 @@ def test_broken_steps_are_saved_whole(runs, file):
     assert all(type(value) is torch.Tensor and value.isfinite().all() for value in saved["state_dict"].values())
     moments = [value for state in saved["optimizer"]["state"].values() for value in state.values()]
     assert all(type(value) is torch.Tensor for value in moments)
+
+
+GROUNDERS: dict[str, dict[str, Any]] = {
+    "CGDETR": {},
+    "DETRGrounder": {"aligner": {"frame_word": {"num_word_classes": 21}}},
+    "EaTR": {},
+    "MomentDETR": {},
+    "QDDETR": {},
+    "TRDETR": {},
+    "UVCOM": {},
+}
+SIZES = {"video_dims": 10, "text_dims": 8, "dims": 16, "heads": 2, "ffn_dims": 16}
+
+
+def steps(model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Losses of a few steps, and the weights after them."""
+    torch.manual_seed(1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    values = {}
+    for step in range(3):
+        losses = model(inputs, mode="loss")
+        optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+        values |= {f"{name} of step {step}": value.detach() for name, value in losses.items()}
+    weights = fully_sharded_runner.whole(model.state_dict())
+    return values | {name.removeprefix("module."): value.clone() for name, value in weights.items()}
+
+
+def both_ways(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    os.environ["MASTER_ADDR"] = "127.0.0.1"
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    clips, queries = (([9, 5], [2, 1]), ([7, 8], [1, 3]))[rank]
+    inputs = collate_grounding(random_items(clips, queries, seed=rank), training=True)["inputs"]
+    results = {}
+    for name, parts in GROUNDERS.items():
+        torch.manual_seed(0)
+        model = MODELS.build({"type": name, **SIZES, **parts})
+        replicated = DistributedDataParallel(copy.deepcopy(model), find_unused_parameters=True)
+        results[name] = (steps(fully_sharded_runner.fully_sharded(model), inputs), steps(replicated, inputs))
+    torch.save(results, f"{folder}/results_{rank}.pth")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> list[dict[str, tuple[dict[str, Tensor], dict[str, Tensor]]]]:
+    folder = tmp_path_factory.mktemp("results")
+    torch.multiprocessing.start_processes(both_ways, args=(str(folder),), nprocs=2, start_method="spawn")
+    return [torch.load(folder / f"results_{rank}.pth") for rank in range(2)]
+
+
+@pytest.mark.parametrize("grounder", GROUNDERS)
+def test_every_grounder_trains_as_with_data_parallel(results, grounder):
+    for sharded, replicated in (result[grounder] for result in results):
+        assert sharded.keys() == replicated.keys()
+        assert len(sharded) > 100
+        for name, value in sharded.items():
+            torch.testing.assert_close(value, replicated[name], rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")

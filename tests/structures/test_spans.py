@@ -47,3 +47,38 @@ def test_gradients_of_empty_spans_are_finite() -> None:
     span_giou(spans, torch.zeros(3, 2)).sum().backward()
     assert spans.grad is not None
     assert spans.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+def test_whole_numbers(dtype: torch.dtype) -> None:
+    seconds = torch.tensor([[2, 5], [4, 6]], dtype=dtype)
+    assert xx_to_cxw(seconds).tolist() == [[3.5, 3.0], [5.0, 2.0]]
+    assert cxw_to_xx(torch.tensor([[4, 3]], dtype=dtype)).tolist() == [[2.5, 5.5]]
+    assert span_iou(*seconds).item() == pytest.approx(0.25)
+    assert span_giou(seconds[1], torch.tensor([0, 1], dtype=dtype)).item() == pytest.approx(-0.5)
+    # uint8 has no numbers below 0.
+    assert cxw_to_xx(torch.tensor([0, 2], dtype=dtype)).tolist() == [-1.0, 1.0]
+    for result in (xx_to_cxw(seconds), cxw_to_xx(seconds), span_iou(*seconds), span_giou(*seconds)):
+        assert result.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype: torch.dtype) -> None:
+    # Their sum is beyond float16, a difference of 1e-12 below it.
+    long = torch.tensor([32768.0, 49152.0], dtype=dtype)
+    assert xx_to_cxw(long).tolist() == [40960.0, 16384.0]
+    assert cxw_to_xx(xx_to_cxw(long)).tolist() == long.tolist()
+    shifted = torch.tensor([40960.0, 57344.0], dtype=dtype)
+    empty = torch.ones(2, dtype=dtype)
+    for overlap in (span_iou, span_giou):
+        assert overlap(long, shifted).item() == pytest.approx(1 / 3, rel=4e-3)
+        assert overlap(empty, empty).item() == 0.0
+        assert overlap(long, shifted).dtype == dtype
+        assert overlap(long, shifted.double()).dtype == torch.float64
+
+
+def test_gradients_in_half_precision_are_finite() -> None:
+    spans = torch.zeros(3, 2, dtype=torch.float16, requires_grad=True)
+    span_giou(spans, torch.tensor([[0.0, 0.0], [0.25, 0.5], [0.0, 1.0]], dtype=torch.float16)).sum().backward()
+    assert spans.grad is not None
+    assert spans.grad.isfinite().all()

@@ -148,6 +148,8 @@ class DETRGrounder(BaseModel):
         }
     )
     """Config of each part that a config does not set."""
+    parts_used_in_pieces: ClassVar[tuple[str, ...]] = ()
+    """Parts of which the model calls pieces, before or without calling the whole: `FullyShardedRunner` has to know."""
 
     def __init__(
         self,

@@ -41,6 +41,8 @@ class EaTR(DETRGrounder):
             "decoder": {"type": "EventDecoder"},
         }
     )
+    # `find_events` comes before the decoder, whose layers call the head of the spans.
+    parts_used_in_pieces = ("decoder", "moment_head")
 
     def __init__(self, *args: Any, event_weight: float = 3.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

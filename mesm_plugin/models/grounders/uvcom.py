@@ -33,8 +33,8 @@ class UVCOM(DETRGrounder):
         pooling_iterations: Rounds in which the sentence takes up clips before it starts the object queries.
         mlp_dims: Channels inside the perceptrons of sentence and similarities.
         similarity_loss: Config of the loss of similarities, by default of type `VideoSentenceLoss`; None = none.
-        count_padding: Whether padded words and clips count in the sentence, as in the authors' code. Predictions then
-            depend on the amount of padding.
+        count_padding: Whether padded words and clips count in the sentence, and padded clips in the loss of
+            similarities, as in the authors' code. Predictions then depend on the amount of padding.
     """
 
     default_parts = MappingProxyType(
@@ -110,7 +110,11 @@ class UVCOM(DETRGrounder):
         """See `DETRGrounder.loss_of`; adds the loss of similarities."""
         losses = super().loss_of(output, inputs)
         if self.similarity_loss is not None:
+            clips_mask = inputs["video_mask"].index_select(0, inputs["query_video"])
             losses["loss_similarity"] = self.similarity_loss(
-                output.extra["video_sentence"], output.extra["clip_sentence"], inputs["segment_mask"]
+                output.extra["video_sentence"],
+                output.extra["clip_sentence"],
+                inputs["segment_mask"],
+                torch.ones_like(clips_mask) if self.count_padding else clips_mask,
             )
         return losses

@@ -49,3 +49,13 @@ def test_the_sentence_counts_padded_words_only_if_told_so(count_padding: bool, m
     inputs["words"] = torch.where(inputs["words_mask"][..., None], inputs["words"], torch.randn(8))
     after = model.ground(inputs).spans
     assert ((after - before).abs().max() > 1e-4) == count_padding
+
+
+@pytest.mark.parametrize("count_padding", [False, True])
+def test_the_similarity_loss_counts_padded_clips_only_if_told_so(count_padding: bool, make_batch: MakeBatch) -> None:
+    model = build(count_padding=count_padding, dropout=0.0, projection_dropout=0.0, aligner={"type": "ConcatAligner"})
+    inputs = make_batch([9, 5], [2, 1])["inputs"]
+    before = model.loss(inputs)["loss_similarity"].item()
+    inputs["video"] = torch.where(inputs["video_mask"][..., None], inputs["video"], torch.randn(10))
+    after = model.loss(inputs)["loss_similarity"].item()
+    assert (abs(after - before) > 1e-4) == count_padding

@@ -4,7 +4,8 @@
 python -m bench.beside_released FOLDER --workload charades-clip-slowfast --rounds 3
 
 FOLDER is a checkout of github.com/lntzm/MESM. In every round both run on the same batches, each in a new process with
-as many threads, the first one in one round being the second one in the next.
+as many threads, the first one in one round being the second one in the next. `--amp here` runs this package under
+autocast to bfloat16, `--amp both` the released code too.
 """
 
 import argparse
@@ -22,10 +23,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="checkout of the released code")
     parser.add_argument("--workload", choices=CONFIGS, nargs="+", default=list(CONFIGS))
+    parser.add_argument("--amp", choices=("here", "both"), help="which side runs under autocast to bfloat16")
     args = parse_rounds(parser, argv, rounds=3)
     if not (args.folder / "runner.py").is_file():
         parser.error(f"{args.folder} has no runner.py: name a checkout of github.com/lntzm/MESM")
-    commands = {"base": ("bench.released_step", str(args.folder.resolve())), "head": ("bench.end_to_end",)}
+    commands: dict[str, tuple[str, ...]] = {
+        "base": ("bench.released_step", str(args.folder.resolve())),
+        "head": ("bench.end_to_end",),
+    }
+    if args.amp is not None:
+        for side in ("base", "head") if args.amp == "both" else ("head",):
+            commands[side] += ("--amp",)
     compared = {}
     for workload in args.workload:
 

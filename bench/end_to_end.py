@@ -6,7 +6,8 @@ python -m bench.end_to_end --workload charades-clip-slowfast --repeat 5 --json r
 A training step is forward, all losses, backward, gradient clipping and AdamW, dropout on; one step is run before the
 measured ones, and the batch lies on the device before the clock starts. `gemm_share` is the rate of the step's matrix
 products over the whole step, divided by the rate that one large float32 product reaches on the same device; products of
-padding that is left out do not count.
+padding that is left out do not count. With `--amp` forward and losses run under autocast to bfloat16; the rate beside
+them stays that of float32.
 """
 
 import argparse
@@ -57,8 +58,8 @@ def peak_rss_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if platform.system() == "Darwin" else 2**10)
 
 
-def measure(name: str, repeat: int, device: torch.device) -> dict[str, Any]:
-    """Runs a workload on a device and returns what the JSON file holds."""
+def measure(name: str, repeat: int, device: torch.device, amp: bool = False) -> dict[str, Any]:
+    """Runs a workload on a device, with `amp` under autocast to bfloat16, and returns what the JSON file holds."""
     torch.manual_seed(0)
     workload = WORKLOADS[name]
     model = MODELS.build(workload.model_config()).to(device)
@@ -66,7 +67,8 @@ def measure(name: str, repeat: int, device: torch.device) -> dict[str, Any]:
     batch = model.data_preprocessor(workload.batch(training=True))
 
     def train_step() -> None:
-        loss = torch.stack(list(model(**batch, mode="loss").values())).sum()
+        with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+            loss = torch.stack(list(model(**batch, mode="loss").values())).sum()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
@@ -79,7 +81,7 @@ def measure(name: str, repeat: int, device: torch.device) -> dict[str, Any]:
     test_batch = model.data_preprocessor(workload.batch(training=False))
 
     def inference() -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=amp):
             model(**test_batch, mode="predict")
 
     test = seconds_of(inference, repeat, device)
@@ -90,6 +92,7 @@ def measure(name: str, repeat: int, device: torch.device) -> dict[str, Any]:
     rate = gemm_rate(device)
     result = {
         "workload": name,
+        "amp": amp,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "train_step_s": statistics.median(train),
         "inference_s": statistics.median(test),
@@ -113,6 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workload", choices=WORKLOADS, default="charades-clip-slowfast")
     parser.add_argument("--repeat", type=int, default=5, help="measured runs")
+    parser.add_argument("--amp", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--device", type=torch.device, default="cpu", help='"cpu" or "cuda"')
     parser.add_argument("--json", type=Path, help="file to write the result to")
     arguments = parser.parse_args()
@@ -120,10 +124,9 @@ def main() -> None:
         parser.error(f"--repeat must be at least 1, got {arguments.repeat}")
     if arguments.device.type == "cuda" and not torch.cuda.is_available():
         parser.error(f"--device {arguments.device}: PyTorch sees no GPU")
-    result = measure(arguments.workload, arguments.repeat, arguments.device)
+    result = measure(arguments.workload, arguments.repeat, arguments.device, arguments.amp)
     print(
         "{workload}: training step {train_step_s:.3f} s, inference {inference_s:.3f} s, peak {peak_rss_mb:.0f} MB, "
-        ""
         "{flops:.3g} FLOP a step, {gemm_share:.0%} of the {gemm_rate_flops_s:.3g} FLOP/s of a matrix product".format(
             **result
         )

@@ -98,8 +98,11 @@ class Released:
     infer: Callable[[], Any]
 
 
-def build_released(folder: Path, name: str) -> Released:
-    """Builds the released model of a workload from a checkout of its code, with losses and a batch."""
+def build_released(folder: Path, name: str, amp: bool = False) -> Released:
+    """Builds the released model of a workload from a checkout of its code, with losses and a batch.
+
+    With `amp` it runs under autocast to bfloat16.
+    """
     workload = WORKLOADS[name]
     config = json.loads((folder / "config" / CONFIGS[name]).read_text(encoding="utf-8"))
     # The tokenizer is not run: words come as features. GloVe's asks for no weights.
@@ -115,12 +118,13 @@ def build_released(folder: Path, name: str) -> Released:
     dataset.prepare_batch_input(inputs, "cpu")
 
     def loss() -> Tensor:
-        outputs = model(**inputs, dataset_name=config["dataset_name"], is_training=True)
-        total: Tensor = criterion(outputs, inputs, is_training=True)[1]
+        with torch.autocast("cpu", torch.bfloat16, enabled=amp):
+            outputs = model(**inputs, dataset_name=config["dataset_name"], is_training=True)
+            total: Tensor = criterion(outputs, inputs, is_training=True)[1]
         return total
 
     def infer() -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=amp):
             model(**inputs, dataset_name=config["dataset_name"], is_training=False)
 
     model.train()
@@ -128,9 +132,9 @@ def build_released(folder: Path, name: str) -> Released:
     return Released(model, loss, infer)
 
 
-def measure(folder: Path, name: str, repeat: int) -> dict[str, Any]:
-    """Runs a workload and returns what the JSON file holds."""
-    released = build_released(folder, name)
+def measure(folder: Path, name: str, repeat: int, amp: bool = False) -> dict[str, Any]:
+    """Runs a workload, with `amp` under autocast to bfloat16, and returns what the JSON file holds."""
+    released = build_released(folder, name, amp)
     optimizer = torch.optim.AdamW(released.model.parameters(), lr=2e-4, weight_decay=1e-4)
 
     def train_step() -> None:
@@ -146,6 +150,7 @@ def measure(folder: Path, name: str, repeat: int) -> dict[str, Any]:
     test = seconds_of(released.infer, repeat, device)
     return {
         "workload": name,
+        "amp": amp,
         "train_step_s": statistics.median(train),
         "inference_s": statistics.median(test),
         "peak_rss_mb": peak_rss_mb(),
@@ -159,13 +164,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="checkout of the released code")
     parser.add_argument("--workload", choices=CONFIGS, default="charades-clip-slowfast")
     parser.add_argument("--repeat", type=int, default=5, help="measured runs")
+    parser.add_argument("--amp", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--json", type=Path, help="file to write the result to")
     arguments = parser.parse_args()
     if arguments.repeat < 1:
         parser.error(f"--repeat must be at least 1, got {arguments.repeat}")
     if not (arguments.folder / "runner.py").is_file():
         parser.error(f"{arguments.folder} has no runner.py: name a checkout of github.com/lntzm/MESM")
-    result = measure(arguments.folder, arguments.workload, arguments.repeat)
+    result = measure(arguments.folder, arguments.workload, arguments.repeat, arguments.amp)
     print(
         "{workload}, released code: training step {train_step_s:.3f} s, inference {inference_s:.3f} s, "
         "peak {peak_rss_mb:.0f} MB".format(**result)

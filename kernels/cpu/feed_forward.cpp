@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "backward.h"
+#include "bfloat16.h"
 #include "masks.h"
 #include "residual_connection.h"
 #include "rows.h"
@@ -37,8 +38,8 @@ constexpr int64_t kStretch = 1 << 18;
 // The second dropout takes its words from blocks that the first one cannot reach.
 constexpr uint64_t kOutBlocks = uint64_t(1) << 56;
 
-mesm::Stretches stretches_of(const mesm::RowList& rows, int64_t hidden) {
-  return {rows.count(), std::max<int64_t>(32, kStretch / std::max<int64_t>(hidden, 1))};
+mesm::Stretches stretches_of(const mesm::RowList& rows, int64_t hidden, bool bfloat16) {
+  return {rows.count(), std::max<int64_t>(32, kStretch / std::max<int64_t>(hidden, 1)), bfloat16};
 }
 
 // The rows that are no padding.
@@ -64,6 +65,22 @@ inline void activate_block(
   }
 }
 
+inline void activate_block(
+    c10::BFloat16* before,
+    const float* bias,
+    c10::BFloat16* out,
+    const uint32_t* words,
+    int size,
+    float slope,
+    uint32_t threshold,
+    float scale) {
+  float x[mesm::kBlock], y[mesm::kBlock];
+  mesm::widen(before, x, size);
+  activate_block<float>(x, bias, y, words, size, slope, threshold, scale);
+  mesm::narrow(x, before, size);
+  mesm::narrow(y, out, size);
+}
+
 template <typename T>
 inline T activate_block_backward(
     const T* __restrict before,
@@ -86,6 +103,24 @@ inline T activate_block_backward(
   return grad_slope;
 }
 
+inline float activate_block_backward(
+    const c10::BFloat16* before,
+    c10::BFloat16* gradient,
+    c10::BFloat16* out,
+    const uint32_t* words,
+    int size,
+    float slope,
+    uint32_t threshold,
+    float scale) {
+  float x[mesm::kBlock], y[mesm::kBlock], z[mesm::kBlock];
+  mesm::widen(before, x, size);
+  mesm::widen(gradient, y, size);
+  const float grad_slope = activate_block_backward<float>(x, y, z, words, size, slope, threshold, scale);
+  mesm::narrow(y, gradient, size);
+  mesm::narrow(z, out, size);
+  return grad_slope;
+}
+
 // ReLU is a PReLU of slope 0.
 template <typename T>
 T slope_of(const optional<Tensor>& slope) {
@@ -93,27 +128,27 @@ T slope_of(const optional<Tensor>& slope) {
 }
 
 // Adds the bias, in place, while the numbers are in the cache: addmm would write it first, and read it again.
-template <typename T>
+template <typename T, typename H>
 void activate_and_drop(
-    T* before, const T* bias, T* out, int64_t hidden, uint64_t first_block, T slope, uint64_t seed, double p) {
+    H* before, const T* bias, H* out, int64_t hidden, uint64_t first_block, T slope, uint64_t seed, double p) {
   const uint32_t threshold = mesm::threshold_of(p);
   const T scale = static_cast<T>(1 / (1 - p));
   const auto work = [=](int64_t start, auto count, const uint32_t* words) {
-    activate_block<T>(before + start, bias + start, out + start, words, count, slope, threshold, scale);
+    activate_block(before + start, bias + start, out + start, words, count, slope, threshold, scale);
   };
   mesm::for_blocks(0, mesm::blocks_of(hidden), hidden, first_block, seed, p > 0, work);
 }
 
 // Turns the gradient of what came out of the dropout into that of what went into the activation, writes what came out
 // of the dropout once more, and returns the gradient of the slope.
-template <typename T>
+template <typename T, typename H>
 T activate_backward(
-    const T* before, T* gradient, T* out, int64_t hidden, uint64_t first_block, T slope, uint64_t seed, double p) {
+    const H* before, H* gradient, H* out, int64_t hidden, uint64_t first_block, T slope, uint64_t seed, double p) {
   const uint32_t threshold = mesm::threshold_of(p);
   const T scale = static_cast<T>(1 / (1 - p));
   T total = 0;
   const auto work = [=, &total](int64_t start, auto count, const uint32_t* words) {
-    total += activate_block_backward<T>(
+    total += activate_block_backward(
         before + start, gradient + start, out + start, words, count, slope, threshold, scale);
   };
   mesm::for_blocks(0, mesm::blocks_of(hidden), hidden, first_block, seed, p > 0, work);
@@ -164,11 +199,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_cpu(
   const optional<Tensor> factors = contiguous(gamma), offsets = contiguous(beta);
   const mesm::RowList rows = rows_of(mask, x.size(0));
   const int64_t hidden = weight1.size(0), dims = weight2.size(0), blocks = mesm::blocks_of(hidden);
-  const mesm::Stretches plan = stretches_of(rows, hidden);
+  const mesm::Stretches plan = stretches_of(rows, hidden, bfloat16);
   const uint64_t seed = static_cast<uint64_t>(mesm::seed_for(seed_or_none, p));
   const bool norms = gamma.has_value();
   // Their shape does not depend on the mask; pages behind the last valid row are never touched.
-  const Tensor before = at::empty({keeps ? x.size(0) : 0, hidden}, x.options());
+  const at::TensorOptions hidden_options = mesm::factor_options(x, bfloat16);
+  const Tensor before = at::empty({keeps ? mesm::whole_steps(x.size(0), bfloat16) : 0, hidden}, hidden_options);
   const Tensor sums = at::empty({keeps && norms ? x.size(0) : 0, dims}, x.options());
   const Tensor moments = at::empty({keeps && norms ? x.size(0) : 0, 2}, x.options());
   Tensor out = at::empty({x.size(0), dims}, x.options());
@@ -177,23 +213,25 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_cpu(
   at::parallel_for(0, plan.count, 1, [&](int64_t begin, int64_t end) {
     const at::AutoDispatchBelowADInplaceOrView below;
     const Tensor room = at::empty({plan.step, input.size(1)}, x.options());
-    const Tensor wide = at::empty({plan.step, hidden}, x.options());
-    const Tensor wide_before = keeps ? Tensor() : at::empty({plan.step, hidden}, x.options());
+    const Tensor wide = at::empty({plan.step, hidden}, hidden_options);
+    const Tensor wide_before = keeps ? Tensor() : at::empty({plan.step, hidden}, hidden_options);
     const Tensor narrow_room = at::empty({plan.step, dims}, x.options());
     for (int64_t part = begin; part < end; ++part) {
-      const int64_t start = part * plan.step, size = plan.size(part);
-      Tensor stretch = keeps ? before.narrow(0, start, size) : wide_before.narrow(0, 0, size);
+      const int64_t start = part * plan.step, size = plan.size(part), whole = mesm::whole_steps(size, bfloat16);
+      Tensor stretch = keeps ? before.narrow(0, start, whole) : wide_before.narrow(0, 0, whole);
       mesm::product_out(stretch, mesm::rows_factor(rows.take(input, start, size, room), bfloat16), first);
-      Tensor dropped = wide.narrow(0, 0, size), update = narrow_room.narrow(0, 0, size);
-      AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "feed_forward", [&] {
-        scalar_t* const from = stretch.mutable_data_ptr<scalar_t>();
+      Tensor dropped = wide.narrow(0, 0, whole), update = narrow_room.narrow(0, 0, size);
+      mesm::with_types(x.scalar_type(), bfloat16, "feed_forward", [&](auto number, auto hidden_number) {
+        using scalar_t = decltype(number);
+        using hidden_t = decltype(hidden_number);
+        hidden_t* const from = stretch.mutable_data_ptr<hidden_t>();
         const scalar_t* const offset1 = offsets1.const_data_ptr<scalar_t>();
-        scalar_t* const to = dropped.mutable_data_ptr<scalar_t>();
+        hidden_t* const to = dropped.mutable_data_ptr<hidden_t>();
         const scalar_t side = slope_of<scalar_t>(slope);
         for (int64_t i = 0; i < size; ++i) {
           activate_and_drop(from + i * hidden, offset1, to + i * hidden, hidden, (start + i) * blocks, side, seed, p);
         }
-        mesm::product_out(update, mesm::rows_factor(dropped, bfloat16), second);
+        mesm::product_out(update, dropped, second);
         scalar_t* const added = update.mutable_data_ptr<scalar_t>();
         const scalar_t* const offset2 = offsets2.const_data_ptr<scalar_t>();
         const scalar_t* const old = beside.const_data_ptr<scalar_t>();
@@ -240,7 +278,7 @@ Gradients feed_forward_backward_cpu(
   const optional<Tensor> factors = contiguous(gamma);
   const mesm::RowList rows = rows_of(mask, x.size(0));
   const int64_t hidden = weight1.size(0), dims = weight2.size(0), blocks = mesm::blocks_of(hidden);
-  const mesm::Stretches plan = stretches_of(rows, hidden);
+  const mesm::Stretches plan = stretches_of(rows, hidden, bfloat16);
   const auto seed = static_cast<uint64_t>(seed_number);
   const bool norms = gamma.has_value();
   Tensor grad_x = at::empty_like(input), grad_residual = at::empty_like(above_all);
@@ -254,14 +292,16 @@ Gradients feed_forward_backward_cpu(
     const at::AutoDispatchBelowADInplaceOrView below;
     const int64_t thread = at::get_thread_num();
     const Tensor room = at::empty({plan.step, input.size(1)}, x.options());
-    const Tensor inner = at::empty({plan.step, hidden}, x.options()), after = at::empty_like(inner);
+    const Tensor inner = at::empty({plan.step, hidden}, before.options()), after = at::empty_like(inner);
     const Tensor above_room = at::empty({plan.step, dims}, x.options());
     const Tensor result_room = at::empty({plan.step, input.size(1)}, x.options());
     for (int64_t part = begin; part < end; ++part) {
-      const int64_t start = part * plan.step, size = plan.size(part);
-      Tensor above = above_room.narrow(0, 0, size), stretch = inner.narrow(0, 0, size);
-      Tensor dropped = after.narrow(0, 0, size), above_factor;
-      AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "feed_forward_backward", [&] {
+      const int64_t start = part * plan.step, size = plan.size(part), whole = mesm::whole_steps(size, bfloat16);
+      Tensor above = above_room.narrow(0, 0, size), stretch = inner.narrow(0, 0, whole);
+      Tensor dropped = after.narrow(0, 0, whole), above_factor;
+      mesm::with_types(x.scalar_type(), bfloat16, "feed_forward_backward", [&](auto number, auto hidden_number) {
+        using scalar_t = decltype(number);
+        using hidden_t = decltype(hidden_number);
         scalar_t* const to_small = small.mutable_data_ptr<scalar_t>() + thread * small.size(1);
         scalar_t* const to_bias2 = to_small + hidden;
         scalar_t* const above_data = above.mutable_data_ptr<scalar_t>();
@@ -293,9 +333,11 @@ Gradients feed_forward_backward_cpu(
         }
         above_factor = mesm::rows_factor(above, bfloat16);
         mesm::product_out(stretch, above_factor, second);
-        scalar_t* const grads = stretch.mutable_data_ptr<scalar_t>();
-        scalar_t* const out = dropped.mutable_data_ptr<scalar_t>();
-        const scalar_t* const from = before.const_data_ptr<scalar_t>() + start * hidden;
+        hidden_t* const grads = stretch.mutable_data_ptr<hidden_t>();
+        hidden_t* const out = dropped.mutable_data_ptr<hidden_t>();
+        const hidden_t* const from = before.const_data_ptr<hidden_t>() + start * hidden;
+        // The gradient has zeros in the rows that fill up the last step.
+        std::fill_n(out + size * hidden, (whole - size) * hidden, hidden_t(0));
         const scalar_t side = slope_of<scalar_t>(slope);
         for (int64_t i = 0; i < size; ++i) {
           const int64_t at = i * hidden;
@@ -304,11 +346,10 @@ Gradients feed_forward_backward_cpu(
           mesm::accumulate(to_small, grads + at, hidden);
         }
       });
-      grads2.add_product(thread, above_factor.t(), mesm::rows_factor(dropped, bfloat16));
-      const Tensor factor = mesm::rows_factor(stretch, bfloat16);
-      grads1.add_product(thread, factor.t(), mesm::rows_factor(rows.take(input, start, size, room), bfloat16));
+      grads2.add_product(thread, above_factor.t(), dropped);
+      grads1.add_product(thread, stretch.t(), mesm::rows_factor(rows.take(input, start, size, room), bfloat16));
       Tensor result = rows.target(grad_x, start, size, result_room);
-      mesm::product_out(result, factor, first);
+      mesm::product_out(result, stretch, first);
       rows.put(result, grad_x, start, size);
     }
   });

@@ -64,7 +64,7 @@ std::vector<Tensor> perceptron_cpu(const Tensor& x, TensorList weights, TensorLi
   for (const Tensor& weight : weights) outputs.push_back(at::empty({x.size(0), weight.size(0)}, x.options()));
   std::vector<Tensor> factors;
   for (const Tensor& weight : weights) factors.push_back(mesm::weight_factor(weight, bfloat16).t());
-  const mesm::Stretches plan(x.size(0), kRows);
+  const mesm::Stretches plan(x.size(0), kRows, bfloat16);
   at::parallel_for(0, plan.count, 1, [&](int64_t begin, int64_t end) {
     const at::AutoDispatchBelowADInplaceOrView below;
     for (int64_t part = begin; part < end; ++part) {
@@ -99,7 +99,7 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> perceptron_backward
     grad_weights.emplace_back(weight);
     partial_biases.push_back(at::zeros({threads, weight.size(0)}, x.options()));
   }
-  const mesm::Stretches plan(x.size(0), kRows);
+  const mesm::Stretches plan(x.size(0), kRows, bfloat16);
   at::parallel_for(0, plan.count, 1, [&](int64_t begin, int64_t end) {
     const at::AutoDispatchBelowADInplaceOrView below;
     const int64_t thread = at::get_thread_num();

@@ -150,30 +150,20 @@ struct Source {
   Tensor x, addend;
 };
 
-// In place, while the rows are in the cache: addmm would write the bias first, and read it again.
-void add_bias(const Tensor& rows, const Tensor& bias) {
-  AT_DISPATCH_FLOATING_TYPES(rows.scalar_type(), "projected_attention", [&] {
-    const int64_t dims = bias.numel();
-    const scalar_t* const from = bias.const_data_ptr<scalar_t>();
-    scalar_t* const to = rows.mutable_data_ptr<scalar_t>();
-    for (int64_t i = 0; i < rows.size(0); ++i) mesm::accumulate(to + i * dims, from, dims);
-  });
-}
-
 // The listed rows of a source, projected, at the front of a tensor whose shape does not depend on how many they are.
 Tensor project(
     const Source& source, const mesm::RowList& rows, const Tensor& weight, const Tensor& bias, bool bfloat16) {
   Tensor out = at::empty({rows.total(), weight.size(0)}, weight.options());
   const Tensor across = mesm::weight_factor(weight, bfloat16).t();
-  const mesm::Stretches plan(rows.count(), kRows);
+  const mesm::Stretches plan(rows.count(), kRows, bfloat16);
   at::parallel_for(0, plan.count, 1, [&](int64_t begin, int64_t end) {
     const at::AutoDispatchBelowADInplaceOrView below;
     const Tensor room = at::empty({plan.step, weight.size(1)}, weight.options());
     for (int64_t part = begin; part < end; ++part) {
       const int64_t start = part * plan.step, size = plan.size(part);
       Tensor to = out.narrow(0, start, size);
-      mesm::product_out(to, mesm::rows_factor(source.take(rows, start, size, room), bfloat16), across);
-      add_bias(to, bias);
+      const Tensor factor = mesm::rows_factor(source.take(rows, start, size, room), bfloat16);
+      mesm::biased_product_out(to, factor, across, bias);
     }
   });
   return out;
@@ -192,7 +182,7 @@ void project_backward(
     const Tensor& grad_bias,
     bool bfloat16) {
   const Tensor factor = mesm::weight_factor(weight, bfloat16);
-  const mesm::Stretches plan(rows.count(), kRows);
+  const mesm::Stretches plan(rows.count(), kRows, bfloat16);
   at::parallel_for(0, plan.count, 1, [&](int64_t begin, int64_t end) {
     const at::AutoDispatchBelowADInplaceOrView below;
     const int64_t thread = at::get_thread_num();
@@ -337,15 +327,15 @@ Kept projected_attention_cpu(
   Tensor out = at::empty({query.size(0), query.size(1), out_weight.size(0)}, query.options());
   const Tensor flat = out.view({-1, out_weight.size(0)}), across = mesm::weight_factor(out_weight, bfloat16).t();
   layout.query_rows.fill_others(flat);
-  const mesm::Stretches plan(layout.query_rows.count(), kRows);
+  const mesm::Stretches plan(layout.query_rows.count(), kRows, bfloat16);
   at::parallel_for(0, plan.count, 1, [&](int64_t begin, int64_t end) {
     const at::AutoDispatchBelowADInplaceOrView below;
     const Tensor room = at::empty({plan.step, out_weight.size(0)}, query.options());
     for (int64_t part = begin; part < end; ++part) {
       const int64_t start = part * plan.step, size = plan.size(part);
       Tensor to = layout.query_rows.target(flat, start, size, room);
-      mesm::product_out(to, mesm::rows_factor(attended.narrow(0, start, size), bfloat16), across);
-      add_bias(to, out_offsets);
+      const Tensor factor = mesm::rows_factor(attended.narrow(0, start, size), bfloat16);
+      mesm::biased_product_out(to, factor, across, out_offsets);
       layout.query_rows.put(to, flat, start, size);
     }
   });
@@ -390,7 +380,7 @@ Gradients projected_attention_backward_cpu(
 
   const Tensor above = gradient.contiguous().view({-1, out_weight.size(0)});
   const Tensor grad_attended = at::empty_like(attended), out_factor = mesm::weight_factor(out_weight, bfloat16);
-  const mesm::Stretches plan(layout.query_rows.count(), kRows);
+  const mesm::Stretches plan(layout.query_rows.count(), kRows, bfloat16);
   at::parallel_for(0, plan.count, 1, [&](int64_t begin, int64_t end) {
     const at::AutoDispatchBelowADInplaceOrView below;
     const int64_t thread = at::get_thread_num();

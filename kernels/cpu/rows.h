@@ -15,17 +15,18 @@
 #include <numeric>
 #include <vector>
 
+#include "bfloat16.h"
 #include "matrix_product.h"
 
 namespace mesm {
 
 // Rows in stretches of about one size, as many for each thread.
 struct Stretches {
-  // `most` rows at once, where there are enough.
-  Stretches(int64_t rows, int64_t most) : rows(rows) {
+  // `most` rows at once, where there are enough; with bfloat16, all but the last are whole steps.
+  Stretches(int64_t rows, int64_t most, bool bfloat16 = false) : rows(rows) {
     const int64_t threads = at::get_num_threads();
     const int64_t rounds = std::max<int64_t>(1, (rows + threads * most - 1) / (threads * most));
-    step = std::max<int64_t>(1, (rows + rounds * threads - 1) / (rounds * threads));
+    step = whole_steps(std::max<int64_t>(1, (rows + rounds * threads - 1) / (rounds * threads)), bfloat16);
     count = (rows + step - 1) / step;
   }
   int64_t size(int64_t part) const { return std::min(step, rows - part * step); }
@@ -147,6 +148,16 @@ class ThreadSums {
 template <typename T>
 inline void accumulate(T* __restrict sum, const T* __restrict x, int64_t size) {
   for (int64_t i = 0; i < size; ++i) sum[i] += x[i];
+}
+
+inline void accumulate(float* sum, const c10::BFloat16* x, int64_t size) {
+  constexpr int64_t kChunk = 256;
+  float chunk[kChunk];
+  for (int64_t start = 0; start < size; start += kChunk) {
+    const int64_t rest = std::min(kChunk, size - start);
+    widen(x + start, chunk, rest);
+    accumulate<float>(sum + start, chunk, rest);
+  }
 }
 
 template <typename T>

@@ -24,6 +24,7 @@ import torch
 
 from bench.flops import count_flops
 from bench.workloads import WORKLOADS
+from mesm_plugin.engine.freed_memory import keep_freed_memory
 from mesm_plugin.registry import MODELS
 from mesm_plugin.utils import atomic_file
 
@@ -60,6 +61,9 @@ def peak_rss_mb() -> float:
 
 def measure(name: str, repeat: int, device: torch.device, amp: bool = False) -> dict[str, Any]:
     """Runs a workload on a device, with `amp` under autocast to bfloat16, and returns what the JSON file holds."""
+    if device.type == "cpu":
+        # As the engine does.
+        keep_freed_memory()
     torch.manual_seed(0)
     workload = WORKLOADS[name]
     model = MODELS.build(workload.model_config()).to(device)

@@ -26,6 +26,7 @@ from mesm_plugin.engine.checkpoint import (
     read_checkpoint,
 )
 from mesm_plugin.engine.config_loading import ConfigError
+from mesm_plugin.engine.freed_memory import keep_freed_memory
 from mesm_plugin.engine.heartbeat import Heartbeat
 from mesm_plugin.engine.hooks import PredictionPlotHook, ResumedBestHook
 from mesm_plugin.engine.safe_load import allow_checkpoint_classes
@@ -121,6 +122,8 @@ def test(config: Config, checkpoint: str | Path) -> Result:
 
 def _build_runner(config: Config) -> Runner:
     allow_checkpoint_classes()
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     if config.get("launcher", "none") != "none":
         # Without a loss, as in some ablations, what only that loss needs gets no gradient.
         config.setdefault("find_unused_parameters", True)

@@ -11,6 +11,7 @@ them stays that of float32.
 """
 
 import argparse
+import contextlib
 import json
 import platform
 import resource
@@ -24,7 +25,6 @@ import torch
 
 from bench.flops import count_flops
 from bench.workloads import WORKLOADS
-from mesm_plugin.engine.freed_memory import keep_freed_memory
 from mesm_plugin.registry import MODELS
 from mesm_plugin.utils import atomic_file
 
@@ -59,11 +59,18 @@ def peak_rss_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if platform.system() == "Darwin" else 2**10)
 
 
+def _keep_freed_memory() -> None:
+    """What the engine does before training on a CPU, if the revision that is measured does so."""
+    with contextlib.suppress(ImportError):
+        from mesm_plugin.engine.freed_memory import keep_freed_memory
+
+        keep_freed_memory()
+
+
 def measure(name: str, repeat: int, device: torch.device, amp: bool = False) -> dict[str, Any]:
     """Runs a workload on a device, with `amp` under autocast to bfloat16, and returns what the JSON file holds."""
     if device.type == "cpu":
-        # As the engine does.
-        keep_freed_memory()
+        _keep_freed_memory()
     torch.manual_seed(0)
     workload = WORKLOADS[name]
     model = MODELS.build(workload.model_config()).to(device)

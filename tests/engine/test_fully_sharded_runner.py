@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.tensor import DTensor
 
+from bench.process_group import in_process_group
 from mesm_plugin.engine import fully_sharded_runner
 from tests.cli.conftest import SMALL, mesm
 
@@ -21,9 +22,7 @@ OPTIONS = [*SMALL, "train_dataloader.batch_size=1", "val_dataloader.dataset.num_
 
 
 def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
     os.environ["MASTER_ADDR"] = "127.0.0.1"
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
 
     def train(name: str, *options: str, resume: bool = False) -> None:
         arguments = ["--work-dir", f"{folder}/{name}", "--seed", 1, "--launcher", "pytorch"]
@@ -61,13 +60,12 @@ def work(rank: int, folder: str) -> None:
     output = mesm("train", "mesm_synthetic", *arguments, "--cfg-options", *OPTIONS, SHARDED, *options)
     assert output.code == 2, output.err[-3000:]
     assert "training ends after 2 such steps in a row" in output.err, output.err[-3000:]
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    torch.multiprocessing.start_processes(work, args=(str(folder),), nprocs=2, start_method="spawn")
+    in_process_group(work, 2, str(folder))
     return folder
 
 

@@ -10,7 +10,7 @@ from mesm_plugin.kernels import cross_attention as cross_attention_module
 from mesm_plugin.kernels import masked_attention
 from mesm_plugin.kernels.cross_attention.attention import cross_attention
 from mesm_plugin.kernels.cross_attention.reference import attend
-from tests.kernels.cpu.conftest import needs_bfloat16
+from tests.kernels.conftest import needs_bfloat16
 
 SIZES = [(4, 5, 7), (1, 1, 1), (3, 65, 129), (2, 300, 900), (40, 37, 16)]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mesm_plugin.kernels import feed_forward, perceptron, projected_attention
-from tests.kernels.cpu.conftest import needs_bfloat16
+from tests.kernels.conftest import needs_bfloat16
 
 pytestmark = needs_bfloat16
 DIMS, HEADS = 32, 2

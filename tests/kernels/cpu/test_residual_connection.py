@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mesm_plugin.kernels import add_norm
-from tests.kernels.cpu.conftest import needs_bfloat16
+from tests.kernels.conftest import needs_bfloat16
 
 
 def inputs_of(*shape: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, nn.LayerNorm]:

@@ -13,6 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from bench.process_group import in_process_group
 from mesm_plugin.kernels import SharedCrossAttention
+from mesm_plugin.kernels.cpu import operators_are_loaded
+from tests.kernels.conftest import needs_bfloat16
 from tests.kernels.host_sync_guard import host_sync_guard
 
 DIMS, HEADS = 32, 2
@@ -206,6 +208,29 @@ def test_autocast_in_bfloat16(kernel_device: torch.device) -> None:
         torch.testing.assert_close(
             x, expected_gradients[name], rtol=0, atol=0.03 * scale, msg=lambda m, n=name: f"{n}: {m}"
         )
+
+
+@needs_bfloat16
+def test_autocast_on_a_cpu() -> None:
+    if not operators_are_loaded():
+        pytest.skip("the C++ operators are not there")
+    cpu = torch.device("cpu")
+    inputs = {**both_inputs(cpu, indexed=True, key_is_value=True)}
+    module = shared(cpu, "auto")
+    expected = module.both_directions(**inputs)
+    expected_gradients = gradients(expected, module, inputs)
+    inputs["clips_query"] = inputs["clips_query"].detach().bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = module.both_directions(**inputs)
+        one = module(*(inputs[name] for name in list(inputs)[:5]))
+    assert torch.equal(one, outputs[0])
+    for x, y in zip(outputs, expected, strict=True):
+        assert x.dtype == torch.float32
+        assert 1e-4 < (x - y).abs().max() / y.abs().max() < 0.02
+    for name, x in gradients(outputs, module, inputs).items():
+        assert x.dtype == (torch.bfloat16 if name == "clips_query" else torch.float32)
+        y = expected_gradients[name]
+        assert (x - y).abs().max() / y.abs().max() < 0.03, name
 
 
 @pytest.mark.parametrize("use_reentrant", [False, True])

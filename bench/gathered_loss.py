@@ -26,6 +26,7 @@ import torch
 import torch.distributed as dist
 
 from bench.gpus import GPUS
+from bench.process_group import in_process_group
 from mesm_plugin.losses import IoUContrastiveLoss
 from mesm_plugin.utils import atomic_file
 
@@ -88,9 +89,7 @@ def estimate(ranks: int, queries: int, dims: int, bandwidth: float, latency: flo
     )
 
 
-def _work(rank: int, ranks: int, queries: int, dims: int, rounds: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting_{ranks}", rank=rank, world_size=ranks)
+def _work(rank: int, queries: int, dims: int, rounds: int, folder: str) -> None:
     torch.manual_seed(rank)
     words = torch.randn(queries, 12, dims, requires_grad=True)
     mask = torch.ones(queries, 12, dtype=torch.bool)
@@ -108,8 +107,7 @@ def _work(rank: int, ranks: int, queries: int, dims: int, rounds: int, folder: s
             seconds.append(time.perf_counter() - begin)
         medians[name] = statistics.median(seconds[2:]) * 1e3
     if rank == 0:
-        Path(folder, f"{ranks}.json").write_text(json.dumps(medians), encoding="utf-8")
-    dist.destroy_process_group()
+        Path(folder, "medians.json").write_text(json.dumps(medians), encoding="utf-8")
 
 
 def measure(ranks: int, queries: int, dims: int, rounds: int) -> dict[str, Any]:
@@ -122,9 +120,8 @@ def measure(ranks: int, queries: int, dims: int, rounds: int) -> dict[str, Any]:
         rounds: Repetitions, after two that are not counted.
     """
     with tempfile.TemporaryDirectory() as folder:
-        arguments = (ranks, queries, dims, rounds, folder)
-        torch.multiprocessing.start_processes(_work, args=arguments, nprocs=ranks, start_method="spawn")
-        medians = json.loads(Path(folder, f"{ranks}.json").read_text(encoding="utf-8"))
+        in_process_group(_work, ranks, queries, dims, rounds, folder)
+        medians = json.loads(Path(folder, "medians.json").read_text(encoding="utf-8"))
     sent = bytes_sent(ranks, queries, dims)
     return {"ranks": ranks, "queries": ranks * queries, "bytes": sent, **medians}
 

@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from bench.process_group import in_process_group
 from bench.workloads import WORKLOADS
 from mesm_plugin.registry import MODELS
 from mesm_plugin.utils import atomic_file
@@ -28,23 +29,22 @@ from mesm_plugin.utils import atomic_file
 WORKLOAD = "charades-clip-slowfast"
 
 
-def shares_before(handed: list[tuple[float, int]], end: float) -> float:
-    """Share of the bytes that were handed over before a time.
+def share_before_the_last_tenth(handed: list[tuple[float, int]], begin: float) -> float:
+    """Share of the bytes that were handed to the network before the last tenth of the gradients' computation.
 
     Args:
-        handed: Time and bytes of each bucket.
-        end: The time.
+        handed: Time and bytes of each bucket, in their order. With the last one the computation ends; backward itself
+            ends only when all are reduced.
+        begin: Time at which it began.
     """
-    return sum(size for at, size in handed if at < end) / sum(size for _, size in handed)
+    late = begin + 0.9 * (handed[-1][0] - begin)
+    return sum(size for at, size in handed if at < late) / sum(size for _, size in handed)
 
 
 def _work(rank: int, ranks: int, bucket_mb: float, steps: int, folder: str) -> None:
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     workload = WORKLOADS[WORKLOAD]
-    # Functions that this imports would keep a group that is there already, which then can't be destroyed.
     model = MODELS.build(workload.model_config())
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting_{bucket_mb}", rank=rank, world_size=ranks)
     batch = model.data_preprocessor(workload.batch(training=True, seed=rank))
     parallel = DistributedDataParallel(
         model, bucket_cap_mb=bucket_mb, gradient_as_bucket_view=True, find_unused_parameters=True
@@ -66,11 +66,8 @@ def _work(rank: int, ranks: int, bucket_mb: float, steps: int, folder: str) -> N
         loss = torch.stack(list(parallel(**batch, mode="loss").values())).sum()
         backward = time.perf_counter()
         loss.backward()
-        end = time.perf_counter()
-        seconds.append(end - begin)
-        # Backward itself ends only when all buckets are reduced.
-        computed = handed[-1][0]
-        shares.append(shares_before(handed, backward + 0.9 * (computed - backward)))
+        seconds.append(time.perf_counter() - begin)
+        shares.append(share_before_the_last_tenth(handed, backward))
         buckets = len(handed)
     if rank == 0:
         row = {
@@ -80,15 +77,12 @@ def _work(rank: int, ranks: int, bucket_mb: float, steps: int, folder: str) -> N
             "seconds": statistics.median(seconds[1:]),
         }
         Path(folder, "row.json").write_text(json.dumps(row), encoding="utf-8")
-    dist.barrier()
-    dist.destroy_process_group()
 
 
 def measure(ranks: int, bucket_mb: float, steps: int) -> dict[str, Any]:
     """Runs some steps in `ranks` processes, and returns what the first one saw."""
     with tempfile.TemporaryDirectory() as folder:
-        arguments = (ranks, bucket_mb, steps, folder)
-        torch.multiprocessing.start_processes(_work, args=arguments, nprocs=ranks, start_method="spawn")
+        in_process_group(_work, ranks, ranks, bucket_mb, steps, folder)
         row: dict[str, Any] = json.loads(Path(folder, "row.json").read_text(encoding="utf-8"))
     return row
 

@@ -14,7 +14,8 @@ def perceptron(x: Tensor, layers: Sequence[nn.Linear]) -> Tensor:
     """Applies linear layers, with ReLU between them.
 
     On a CPU a C++ operator does it, where it takes the tensors (float32 or float64, up to three layers with biases) and
-    no layer has hooks. Under autocast it rounds the factors of its products to bfloat16, all else being float32.
+    no layer has hooks. Under autocast to bfloat16 the factors of its products and the products are rounded to it; all
+    else, and what comes out, is float32.
 
     Args:
         x: (..., channels of the first layer).

@@ -11,7 +11,7 @@ def add_norm(x: Tensor, update: Tensor, dropout: nn.Dropout, norm: nn.LayerNorm)
     """x + dropout(update), and the layer normalisation of it.
 
     On a CPU a C++ operator does both in one pass, where it takes the tensors (float32 or float64) and no module has
-    hooks. Under autocast it makes float32 of them.
+    hooks. Under autocast to bfloat16 it makes float32 of them.
 
     Args:
         x: (..., D).

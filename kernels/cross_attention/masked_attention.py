@@ -20,7 +20,8 @@ def masked_attention(
     """Multi-head attention to masked keys, by the fastest implementation that the device has.
 
     On a CPU a C++ operator does it (float32 and float64): it keeps no weights for the backward pass, and leaves out
-    what lies behind the last valid key and query of an item. The rest is PyTorch's.
+    what lies behind the last valid key and query of an item. Under autocast to bfloat16 it computes in float32 and
+    returns the dtype of the query. The rest is PyTorch's.
 
     Args:
         query: (B, Lq, H, d).

@@ -23,8 +23,8 @@ def projected_attention(
 ) -> Tensor | None:
     """Projects, attends and projects again by a C++ operator, where it takes the tensors (float32 or float64, CPU).
 
-    Rows of padding are left out. A module `out_proj` that has hooks is not taken. Under autocast the factors of the
-    projections are rounded to bfloat16, all else being float32.
+    Rows of padding are left out. A module `out_proj` that has hooks is not taken. Under autocast to bfloat16 the
+    factors of the projections and what is projected are rounded to it; all else, and what comes out, is float32.
 
     Args:
         query: (P, Lq, D).

@@ -180,7 +180,9 @@ class SharedCrossAttention(nn.Module):
     ) -> Tensor:
         """Attends in one direction.
 
-        Under autocast inputs of other dtypes than the weights' are taken, and the outputs are in autocast's.
+        Under autocast inputs of other dtypes than the weights' are taken. The outputs are in autocast's dtype; on a CPU
+        they are float32 where the C++ operator of `projected_attention` does the work, which is so with the backend
+        "auto" and autocast to bfloat16.
 
         Args:
             query: (P, Lq, D).
@@ -228,7 +230,9 @@ class SharedCrossAttention(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Attends from clips to words and from masked words to clips in one call.
 
-        Under autocast inputs of other dtypes than the weights' are taken, and the outputs are in autocast's.
+        Under autocast inputs of other dtypes than the weights' are taken. The outputs are in autocast's dtype; on a CPU
+        they are float32 where the C++ operator of `projected_attention` does the work, which is so with the backend
+        "auto" and autocast to bfloat16.
 
         Args:
             clips_query: (P, Lv, D).

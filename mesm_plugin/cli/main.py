@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, NoReturn, TextIO
 
 from mesm_plugin.cli.errors import readable
+from mesm_plugin.utils import end_process
 from mesm_plugin.version import __version__
 
 COMMANDS = {
@@ -98,15 +99,10 @@ def _process_group() -> Any:
 
 
 def run_script(argv: Sequence[str] | None = None) -> NoReturn:
-    """Runs a command and ends the process with what `main` returns.
-
-    One of several processes ends without what Python does at its end, where gloo's threads sometimes abort it.
-    """
+    """Runs a command and ends the process with what `main` returns."""
     code = main(argv)
     if "RANK" in os.environ:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        end_process(code)
     sys.exit(code)
 
 

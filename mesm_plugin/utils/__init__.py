@@ -3,5 +3,6 @@
 
 from mesm_plugin.utils.atomic_file import atomic_file, remove_unfinished
 from mesm_plugin.utils.listing import listed
+from mesm_plugin.utils.process_end import end_process
 
-__all__ = ["atomic_file", "listed", "remove_unfinished"]
+__all__ = ["atomic_file", "end_process", "listed", "remove_unfinished"]

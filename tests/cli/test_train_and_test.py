@@ -5,7 +5,6 @@ import json
 import re
 import runpy
 import shutil
-import socket
 import sys
 from collections import Counter
 from importlib import import_module
@@ -112,10 +111,8 @@ def test_without_a_test_split_the_validation_split_is_scored(command, small, tmp
 @pytest.fixture
 def launched(monkeypatch):
     """What a launcher sets in the environment of the only process it starts."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    environment = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    # With port 0 the store takes one that is free.
+    environment = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "localhost", "MASTER_PORT": 0}
     # MMEngine sets these, with a warning, where they are not set.
     environment.update(OMP_NUM_THREADS=1, MKL_NUM_THREADS=1)
     for name, value in environment.items():

@@ -15,12 +15,14 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 import torch
 
 from mesm_plugin.engine.config_loading import read_config
 from mesm_plugin.engine.launch import train
+from mesm_plugin.utils import end_process
 
 DATA = ("train", "val", "test")
 OPTIONS = [
@@ -54,8 +56,10 @@ def start(work_dir: Path) -> int:
         config.resume = True
         train(config)
         code = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
-        os._exit(code)
+        end_process(code)
 
 
 def finish(work_dir: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from bench.process_group import in_process_group
 from mesm_plugin.datasets import collate_grounding
 from mesm_plugin.engine import fully_sharded_runner
 from mesm_plugin.registry import MODELS
@@ -26,9 +27,7 @@ OPTIONS = [*SMALL, "train_dataloader.batch_size=1", "val_dataloader.dataset.num_
 
 
 def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
     os.environ["MASTER_ADDR"] = "127.0.0.1"
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
 
     def train(name: str, *options: str, resume: bool = False) -> None:
         arguments = ["--work-dir", f"{folder}/{name}", "--seed", 1, "--launcher", "pytorch"]
@@ -66,13 +65,12 @@ def work(rank: int, folder: str) -> None:
     output = mesm("train", "mesm_synthetic", *arguments, "--cfg-options", *OPTIONS, SHARDED, *options)
     assert output.code == 2, output.err[-3000:]
     assert "training ends after 2 such steps in a row" in output.err, output.err[-3000:]
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    torch.multiprocessing.start_processes(work, args=(str(folder),), nprocs=2, start_method="spawn")
+    in_process_group(work, 2, str(folder))
     return folder
 
 
@@ -151,9 +149,7 @@ def steps(model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def both_ways(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
     os.environ["MASTER_ADDR"] = "127.0.0.1"
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     clips, queries = (([9, 5], [2, 1]), ([7, 8], [1, 3]))[rank]
     inputs = collate_grounding(random_items(clips, queries, seed=rank), training=True)["inputs"]
     results = {}
@@ -163,14 +159,12 @@ def both_ways(rank: int, folder: str) -> None:
         replicated = DistributedDataParallel(copy.deepcopy(model), find_unused_parameters=True)
         results[name] = (steps(fully_sharded_runner.fully_sharded(model), inputs), steps(replicated, inputs))
     torch.save(results, f"{folder}/results_{rank}.pth")
-    dist.barrier()
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> list[dict[str, tuple[dict[str, Tensor], dict[str, Tensor]]]]:
     folder = tmp_path_factory.mktemp("results")
-    torch.multiprocessing.start_processes(both_ways, args=(str(folder),), nprocs=2, start_method="spawn")
+    in_process_group(both_ways, 2, str(folder))
     return [torch.load(folder / f"results_{rank}.pth") for rank in range(2)]
 
 

@@ -16,6 +16,7 @@ WAITING = """
 import os, signal, sys, time
 import torch.distributed as dist
 from mesm_plugin.engine.heartbeat import Heartbeat
+from mesm_plugin.utils import end_process
 
 folder, rank, last, how = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
@@ -26,6 +27,7 @@ with Heartbeat(limit=1.5, interval=0.1) as heartbeat:
         print("late", flush=True)
         os.kill(os.getpid(), signal.SIGSTOP) if how == "stopped" else time.sleep(4)
     dist.barrier()
+end_process(0)
 """
 
 

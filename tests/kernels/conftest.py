@@ -6,6 +6,10 @@ import torch
 
 from mesm_plugin.kernels.backend import TRITON_IS_INSTALLED, interpreting
 
+needs_bfloat16 = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN has no products of bfloat16 on this CPU"
+)
+
 
 @pytest.fixture
 def gpu() -> torch.device:

@@ -1,17 +1,14 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Rows and gradients go between processes whatever each of them has."""
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-# See tests/models/grounders/test_processes.py.
-import mmengine.optim  # noqa: F401
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
+from bench.process_group import in_process_group
 from mesm_plugin.losses.gather_rows import gather_rows
 
 PROCESSES = 3
@@ -43,10 +40,6 @@ def rows_of(rank: int, case: str) -> list[Tensor]:
 
 
 def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    # The group ends what waits for ever.
-    meeting = f"file://{folder}/meeting"
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=PROCESSES, timeout=timedelta(seconds=30))
     results = {}
     for case, (_, first, second, _) in CASES.items():
         tensors = rows_of(rank, case)
@@ -64,14 +57,12 @@ def work(rank: int, folder: str) -> None:
             "needed": [x.requires_grad for x in gathered],
         }
     torch.save(results, f"{folder}/{rank}.pth")
-    dist.barrier()
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> list[dict[str, dict[str, Any]]]:
     folder: Path = tmp_path_factory.mktemp("rows")
-    torch.multiprocessing.start_processes(work, args=(str(folder),), nprocs=PROCESSES, start_method="spawn")
+    in_process_group(work, PROCESSES, str(folder))
     return [torch.load(folder / f"{rank}.pth") for rank in range(PROCESSES)]
 
 

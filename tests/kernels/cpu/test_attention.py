@@ -10,6 +10,7 @@ from mesm_plugin.kernels import cross_attention as cross_attention_module
 from mesm_plugin.kernels import masked_attention
 from mesm_plugin.kernels.cross_attention.attention import cross_attention
 from mesm_plugin.kernels.cross_attention.reference import attend
+from tests.kernels.conftest import needs_bfloat16
 
 SIZES = [(4, 5, 7), (1, 1, 1), (3, 65, 129), (2, 300, 900), (40, 37, 16)]
 
@@ -179,3 +180,31 @@ def test_who_asks_for_the_reference_gets_it(monkeypatch: pytest.MonkeyPatch) -> 
     torch.testing.assert_close(ours, cross_attention(query, key, value, mask, backend="reference"))
     seeded = [cross_attention(query, key, value, mask, dropout_p=0.5, seed=1) for _ in range(2)]
     assert torch.equal(*seeded)
+
+
+@needs_bfloat16
+def test_autocast_gives_the_dtype_of_the_query() -> None:
+    query, key, value, mask = make(4, 5, 7, dtype=torch.float32)
+    truth = masked_attention(query.bfloat16().float(), key, value, mask)
+    rounded = query.detach().bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = masked_attention(rounded, key, value, mask)
+        assert masked_attention(query, key.bfloat16(), value, mask).dtype == torch.float32
+    assert ours.dtype == torch.bfloat16
+    assert torch.equal(ours, truth.bfloat16())
+    above = torch.randn(ours.shape).bfloat16()
+    gradients = torch.autograd.grad(ours, (rounded, key, value), above)
+    assert [gradient.dtype for gradient in gradients] == [torch.bfloat16, torch.float32, torch.float32]
+    for a, b in zip(gradients, torch.autograd.grad(truth, (query, key, value), above.float()), strict=True):
+        assert torch.equal(a.float(), b)
+
+
+@pytest.mark.parametrize(("dtype", "supported"), [(torch.float16, True), (torch.bfloat16, False)])
+def test_other_autocast_goes_to_pytorch(dtype: torch.dtype, supported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.mesm_plugin, "attention", None)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    query, key, value, mask = make(2, 5, 7, dtype=torch.float32)
+    with torch.autocast("cpu", dtype):
+        out = masked_attention(query, key, value[..., :8], mask)
+    truth = attend(query, key, value[..., :8], mask, 8**-0.5)
+    torch.testing.assert_close(out.float(), truth, atol=0.02, rtol=0.02)

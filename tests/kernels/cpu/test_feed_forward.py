@@ -156,7 +156,7 @@ def test_any_number_of_threads_drops_the_same_numbers() -> None:
     torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("why", ["no operators", "half", "autocast", "slopes", "meta", "all dropped"])
+@pytest.mark.parametrize("why", ["no operators", "half", "float16", "no bfloat16", "slopes", "meta", "all dropped"])
 def test_falls_back_to_pytorch(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     linear1, linear2 = layers(4, 8, torch.float32)
     activation = nn.PReLU(8) if why == "slopes" else nn.PReLU()
@@ -164,11 +164,13 @@ def test_falls_back_to_pytorch(why: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(torch.ops.mesm_plugin, "feed_forward", None)
     if why == "no operators":
         monkeypatch.setattr(suitable_module, "operators_are_loaded", lambda: False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: why != "no bfloat16")
     if why in ("half", "meta"):
         target = {"dtype": torch.bfloat16} if why == "half" else {"device": "meta"}
         x, linear1, linear2, activation = (part.to(**target) for part in (x, linear1, linear2, activation))
     dropout = nn.Dropout(1.0 if why == "all dropped" else 0.0)
-    with torch.autocast("cpu", torch.bfloat16, enabled=why == "autocast"):
+    asked = {"float16": torch.float16, "no bfloat16": torch.bfloat16}
+    with torch.autocast("cpu", asked.get(why), enabled=why in asked):
         out = feed_forward(x, x, linear1, activation, dropout, linear2)
         truth = x + dropout(linear2(activation(linear1(x))))
     assert out.dtype == truth.dtype

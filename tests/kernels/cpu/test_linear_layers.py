@@ -54,3 +54,17 @@ def test_layers_without_bias_and_other_dtypes_go_to_pytorch(monkeypatch: pytest.
     assert torch.equal(perceptron(x, [layer]), layer(x))
     half = nn.Linear(3, 2, dtype=torch.bfloat16)
     assert torch.equal(perceptron(x.bfloat16(), [half]), half(x.bfloat16()))
+
+
+@pytest.mark.parametrize(("dtype", "supported"), [(torch.float16, True), (torch.bfloat16, False)])
+def test_other_products_of_autocast_are_those_of_pytorch(
+    dtype: torch.dtype, supported: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.ops.mesm_plugin, "perceptron", None)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    layers = layers_of(3, 4, 2, dtype=torch.float32)
+    x = torch.randn(5, 3)
+    with torch.autocast("cpu", dtype):
+        out = perceptron(x, layers)
+        assert out.dtype == dtype
+        assert torch.equal(out, layers[1](layers[0](x).relu()))

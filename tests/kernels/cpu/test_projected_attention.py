@@ -202,12 +202,15 @@ def test_sizes_that_do_not_fit_are_refused(what: str) -> None:
         projected_attention(case.query, None, case.key, case.value, case.mask, *parameters)
 
 
-@pytest.mark.parametrize("why", ["no operators", "meta", "float mask"])
+@pytest.mark.parametrize("why", ["no operators", "meta", "float mask", "float16", "no bfloat16", "float64"])
 def test_what_it_does_not_take(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = Case("self")
+    asked = {"float16": torch.float16, "no bfloat16": torch.bfloat16, "float64": torch.bfloat16}
+    case = Case("self", torch.float32 if why in ("float16", "no bfloat16") else torch.float64)
     if why == "no operators":
         monkeypatch.setattr(suitable_module, "operators_are_loaded", lambda: False)
     query = case.query.to("meta") if why == "meta" else case.query
     mask = case.mask.float() if why == "float mask" else case.mask
     given = (query, None, None, None, mask, case.in_weight, case.in_bias, case.out_proj, HEADS, 0.0)
-    assert projected_attention(*given) is None
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: why != "no bfloat16")
+    with torch.autocast("cpu", asked.get(why), enabled=why in asked):
+        assert projected_attention(*given) is None

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mesm_plugin.kernels import add_norm
+from tests.kernels.conftest import needs_bfloat16
 
 
 def inputs_of(*shape: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, nn.LayerNorm]:
@@ -74,10 +75,27 @@ def test_drops_the_update_alone() -> None:
     assert torch.equal(total, add_norm(x, update, nn.Dropout(0.25), norm)[0])
 
 
-def test_autocast_and_half_precision_go_to_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("why", ["half", "float16", "no bfloat16"])
+def test_half_precision_goes_to_pytorch(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.ops.mesm_plugin, "add_norm", None)
-    x, update, norm = inputs_of(2, 4, dtype=torch.bfloat16)
-    assert torch.equal(add_norm(x, update, nn.Dropout(0.0), norm)[1], norm(x + update))
-    with torch.autocast("cpu", torch.bfloat16):
-        x, update, norm = inputs_of(2, 4, dtype=torch.float32)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: why != "no bfloat16")
+    asked = {"float16": torch.float16, "no bfloat16": torch.bfloat16}
+    with torch.autocast("cpu", asked.get(why), enabled=why in asked):
+        x, update, norm = inputs_of(2, 4, dtype=torch.bfloat16 if why == "half" else torch.float32)
         assert torch.equal(add_norm(x, update, nn.Dropout(0.0), norm)[1], norm(x + update))
+
+
+@needs_bfloat16
+def test_autocast_makes_float32() -> None:
+    x, update, norm = inputs_of(5, 70, dtype=torch.float32)
+    x = x.detach().bfloat16().requires_grad_()
+    inputs = (x, update, *norm.parameters())
+    truth = add_norm(x.float(), update, nn.Dropout(0.0), norm)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = add_norm(x, update, nn.Dropout(0.0), norm)
+    for a, b in zip(ours, truth, strict=True):
+        assert a.dtype == torch.float32
+        assert torch.equal(a, b)
+    gradients = [torch.autograd.grad(sum(x.square().sum() for x in out), inputs) for out in (ours, truth)]
+    assert [x.dtype for x in gradients[0]] == [torch.bfloat16, *[torch.float32] * 3]
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))

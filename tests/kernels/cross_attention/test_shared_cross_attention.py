@@ -2,8 +2,6 @@
 import copy
 import pickle
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +11,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
+from bench.process_group import in_process_group
 from mesm_plugin.kernels import SharedCrossAttention
+from mesm_plugin.kernels.cpu import operators_are_loaded
+from tests.kernels.conftest import needs_bfloat16
 from tests.kernels.host_sync_guard import host_sync_guard
 
 DIMS, HEADS = 32, 2
@@ -209,6 +210,29 @@ def test_autocast_in_bfloat16(kernel_device: torch.device) -> None:
         )
 
 
+@needs_bfloat16
+def test_autocast_on_a_cpu() -> None:
+    if not operators_are_loaded():
+        pytest.skip("the C++ operators are not there")
+    cpu = torch.device("cpu")
+    inputs = {**both_inputs(cpu, indexed=True, key_is_value=True)}
+    module = shared(cpu, "auto")
+    expected = module.both_directions(**inputs)
+    expected_gradients = gradients(expected, module, inputs)
+    inputs["clips_query"] = inputs["clips_query"].detach().bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = module.both_directions(**inputs)
+        one = module(*(inputs[name] for name in list(inputs)[:5]))
+    assert torch.equal(one, outputs[0])
+    for x, y in zip(outputs, expected, strict=True):
+        assert x.dtype == torch.float32
+        assert 1e-4 < (x - y).abs().max() / y.abs().max() < 0.02
+    for name, x in gradients(outputs, module, inputs).items():
+        assert x.dtype == (torch.bfloat16 if name == "clips_query" else torch.float32)
+        y = expected_gradients[name]
+        assert (x - y).abs().max() / y.abs().max() < 0.03, name
+
+
 @pytest.mark.parametrize("use_reentrant", [False, True])
 def test_activation_checkpointing(use_reentrant: bool, kernel_device: torch.device) -> None:
     inputs = both_inputs(kernel_device, indexed=True, key_is_value=True)
@@ -226,31 +250,27 @@ def test_activation_checkpointing(use_reentrant: bool, kernel_device: torch.devi
         assert torch.equal(found[0][name], found[1][name]), name
 
 
-@pytest.fixture
-def one_process_group(tmp_path: Path, kernel_device: torch.device) -> Iterator[None]:
-    backend = "nccl" if kernel_device.type == "cuda" else "gloo"
-    torch.distributed.init_process_group(backend, init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.usefixtures("one_process_group")
-def test_distributed_data_parallel(kernel_device: torch.device) -> None:
+def compare_with_data_parallel(_rank: int, device: torch.device) -> None:
     class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.attention = shared(kernel_device, dropout=0.4)
+            self.attention = shared(device, dropout=0.4)
 
         def forward(self, **inputs: Any) -> tuple[Tensor, Tensor]:
             return self.attention.both_directions(**inputs)
 
-    inputs = both_inputs(kernel_device, indexed=True, key_is_value=True)
+    inputs = both_inputs(device, indexed=True, key_is_value=True)
     found = []
     for module in (Block(), DistributedDataParallel(Block())):
         torch.manual_seed(3)
         sum(x.square().sum() for x in module(**inputs)).backward()
         found.append([x.grad for x in module.parameters()])
     assert all(torch.equal(x, y) for x, y in zip(*found, strict=True))
+
+
+def test_distributed_data_parallel(kernel_device: torch.device) -> None:
+    # In a process of its own: what PyTorch imports meanwhile keeps the group, whose threads can abort Python's end.
+    in_process_group(compare_with_data_parallel, 1, kernel_device)
 
 
 @pytest.mark.parametrize("key_is_value", [False, True], ids=["key and value", "key is value"])

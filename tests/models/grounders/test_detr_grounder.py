@@ -80,7 +80,7 @@ def test_triton_kernels_under_autocast(
     # The kernels have no head size 8.
     grounder_config["heads"] = 2
     batch = make_batch([5, 4], [1, 1])
-    kinds = set()
+    kinds: set[tuple[Callable[..., Any], torch.dtype]] = set()
 
     def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
         def record(*args: Any) -> Any:

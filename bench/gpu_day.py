@@ -1,5 +1,5 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
-"""Runs everything that needs a GPU, for whoever has one: tests of the compiled kernels, benchmarks, pictures, reports.
+"""Runs everything that needs a GPU, for whoever has one: tests of the compiled kernels, benchmarks, reports, trainings.
 
 python -m bench.gpu_day
 
@@ -124,6 +124,13 @@ def steps(cpu: bool, folder: Path) -> list[Step]:
             (
                 *("-m", "bench.end_to_end", "--workload", WORKLOAD, "--device", "cpu" if cpu else "cuda"),
                 *("--json", str(folder / "end_to_end.json")),
+            ),
+        ),
+        Step(
+            "mixed-precision",
+            (
+                *("-m", "bench.mixed_precision", "--device", "cpu" if cpu else "cuda"),
+                *("--json", str(folder / "mixed_precision.json")),
             ),
         ),
     ]

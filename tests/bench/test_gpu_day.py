@@ -94,6 +94,7 @@ def test_on_a_gpu_only_compiled_kernels_count(tmp_path: Path, monkeypatch: pytes
     assert {"picture-float32", "picture-float16", "picture-bfloat16"} < set(by_name)
     assert "gpu" in by_name["kernel-tests"].arguments
     assert "sm_90" in by_name["aot-report"].arguments
+    assert "cuda" in by_name["mixed-precision"].arguments
 
     junit = tmp_path / "kernel_tests.xml"
     junit.write_text(SUITE.format(tests=7, skipped=7))

@@ -2,6 +2,7 @@
 """TR-DETR: clip scores and moments help each other."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mesm_plugin.kernels.arguments import autocasting
 from mesm_plugin.models.aligners import AlignerOutput
 from mesm_plugin.models.grounders.detr_grounder import (
     DETRGrounder,
@@ -116,5 +118,8 @@ class TRDETR(DETRGrounder):
         index = (first[:, None] + place).clamp(max=length - 1)
         behind = place > (last - first)[:, None]
         read = clips.gather(1, index[..., None].expand(-1, -1, dims)).masked_fill(behind[..., None], 0.0)
-        states = self.moment_reader(read)[0]
+        # Under autocast to bfloat16 cuDNN computes GRUs in float16 all the same, and nothing scales the loss for that.
+        plain = torch.autocast(read.device.type, enabled=False) if autocasting(read.device) else nullcontext()
+        with plain:
+            states = self.moment_reader(read.to(next(self.moment_reader.parameters()).dtype))[0]
         return states.gather(1, (count - 1)[:, None, None].expand(-1, 1, dims))[:, 0]

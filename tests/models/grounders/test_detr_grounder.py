@@ -5,7 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
+from mesm_plugin.kernels.backend import ENVIRONMENT_VARIABLE
+from mesm_plugin.kernels.contrastive_loss import operator as loss_operator
+from mesm_plugin.kernels.cpu.suitable import plain_operators
+from mesm_plugin.kernels.cross_attention import operator as attention_operator
 from mesm_plugin.models.grounders import DETRGrounder
 from mesm_plugin.registry import MODELS
 
@@ -54,13 +59,54 @@ def test_losses_are_float32_under_autocast(grounder_config: dict[str, Any], make
     expected = model(**batch, mode="loss")
     kinds = []
     model.span_loss.register_forward_pre_hook(lambda module, args: kinds.extend(arg.dtype for arg in args[:2]))
-    with torch.autocast("cpu", torch.bfloat16):
+    # The C++ operators for CPUs return float32 all the same.
+    with plain_operators(), torch.autocast("cpu", torch.bfloat16):
         assert model(**batch, mode="tensor").logits.dtype == torch.bfloat16
         losses = model(**batch, mode="loss")
     assert set(kinds) == {torch.float32}
     for name, value in losses.items():
         assert value.dtype == torch.float32
         torch.testing.assert_close(value, expected[name], rtol=0.05, atol=0.02)
+
+
+def test_triton_kernels_under_autocast(
+    grounder_config: dict[str, Any],
+    make_batch: MakeBatch,
+    interpreter: torch.device,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    aligner = grounder_config["aligner"]
+    aligner["num_layers"] = aligner["frame_word"]["num_layers"] = aligner["segment_sentence"]["num_layers"] = 1
+    # The kernels have no head size 8.
+    grounder_config["heads"] = 2
+    batch = make_batch([5, 4], [1, 1])
+    kinds: set[tuple[Callable[..., Any], torch.dtype]] = set()
+
+    def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
+        def record(*args: Any) -> Any:
+            kinds.add((function, tree_leaves(args)[0].dtype))
+            return function(*args)
+
+        return record
+
+    attend, contrast = attention_operator.attend, loss_operator.contrast
+    monkeypatch.setattr(attention_operator, "attend", recorded(attend))
+    monkeypatch.setattr(loss_operator, "contrast", recorded(contrast))
+    results = {}
+    for backend in ("triton", "reference"):
+        monkeypatch.setenv(ENVIRONMENT_VARIABLE, backend)
+        model = build(grounder_config)
+        # On a GPU the rest is PyTorch's.
+        with plain_operators(), torch.autocast(interpreter.type, torch.bfloat16):
+            losses = model(**batch, mode="loss")
+        # The gradient of the generalised IoU jumps where the ends of two moments change their order.
+        smooth = torch.stack([loss for name, loss in losses.items() if "giou" not in name]).sum()
+        gradients = torch.autograd.grad(smooth, list(model.parameters()), materialize_grads=True)
+        results[backend] = losses, torch.cat([x.flatten() for x in gradients])
+    assert kinds == {(attend, torch.bfloat16), (contrast, torch.float32)}
+    (losses, gradient), (expected_losses, expected) = results.values()
+    torch.testing.assert_close(losses, expected_losses, rtol=0.02, atol=0.01)
+    assert (gradient - expected).norm() <= 0.05 * expected.norm()
 
 
 def test_encoder_loss_can_be_switched_off(grounder_config: dict[str, Any], make_batch: MakeBatch) -> None:

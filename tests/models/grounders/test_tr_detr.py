@@ -45,6 +45,16 @@ def test_a_moment_is_read_with_zeros_behind_it() -> None:
         torch.testing.assert_close(moment[row], model.moment_reader(read)[1][0, 0])
 
 
+def test_a_moment_is_read_in_float32_under_autocast() -> None:
+    model = build()
+    clips = torch.randn(2, 7, 32).bfloat16()
+    place = torch.tensor([7, 5]), torch.tensor([2, 4]), torch.tensor([3, 4])
+    with torch.autocast("cpu", torch.bfloat16):
+        moment = model.read_moment(clips, *place)
+    assert moment.dtype == torch.float32
+    assert torch.equal(moment, model.read_moment(clips.float(), *place))
+
+
 def test_scores_steer_the_second_encoding(make_batch: MakeBatch) -> None:
     inputs = make_batch([9, 5], [1, 1], training=False)["inputs"]
     model = build()

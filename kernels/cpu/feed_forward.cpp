@@ -225,7 +225,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_cpu(
       Tensor stretch = keeps ? before.narrow(0, start, whole) : wide_before.narrow(0, 0, whole);
       mesm::product_out(stretch, mesm::rows_factor(rows.take(input, start, size, room), bfloat16), first);
       Tensor dropped = wide.narrow(0, 0, whole), update = narrow_room.narrow(0, 0, size);
-      mesm::with_types(x.scalar_type(), bfloat16, "feed_forward", [&](auto number, auto hidden_number) {
+      mesm::with_types(x.scalar_type(), bfloat16, [&](auto number, auto hidden_number) {
         using scalar_t = decltype(number);
         using hidden_t = decltype(hidden_number);
         hidden_t* const from = stretch.mutable_data_ptr<hidden_t>();
@@ -303,7 +303,7 @@ Gradients feed_forward_backward_cpu(
       const int64_t start = part * plan.step, size = plan.size(part), whole = mesm::whole_steps(size, bfloat16);
       Tensor above = above_room.narrow(0, 0, size), stretch = inner.narrow(0, 0, whole);
       Tensor dropped = after.narrow(0, 0, whole), above_factor;
-      mesm::with_types(x.scalar_type(), bfloat16, "feed_forward_backward", [&](auto number, auto hidden_number) {
+      mesm::with_types(x.scalar_type(), bfloat16, [&](auto number, auto hidden_number) {
         using scalar_t = decltype(number);
         using hidden_t = decltype(hidden_number);
         scalar_t* const to_small = small.mutable_data_ptr<scalar_t>() + thread * small.size(1);

@@ -18,8 +18,7 @@ namespace mesm {
 
 // Calls work(T, H), numbers of the type of what is added up and of the type of factors and products.
 template <typename Work>
-void with_types(at::ScalarType dtype, bool bfloat16, const char* name, const Work& work) {
-  TORCH_CHECK_VALUE(!bfloat16 || dtype == at::kFloat, name, " with bfloat16 needs tensors of float32, got ", dtype);
+void with_types(at::ScalarType dtype, bool bfloat16, const Work& work) {
   if (bfloat16) {
     work(float(), c10::BFloat16());
   } else {
@@ -32,10 +31,7 @@ inline at::TensorOptions factor_options(const at::Tensor& x, bool bfloat16) {
 }
 
 // oneDNN compiles a kernel for each number of rows of bfloat16, of which there should be few: they come in steps.
-inline int64_t row_step(bool bfloat16) { return bfloat16 ? 16 : 1; }
-inline int64_t whole_steps(int64_t rows, bool bfloat16) {
-  return (rows + row_step(bfloat16) - 1) / row_step(bfloat16) * row_step(bfloat16);
-}
+inline int64_t whole_steps(int64_t rows, bool bfloat16) { return bfloat16 ? (rows + 15) / 16 * 16 : rows; }
 
 // A factor that is as long as a batch; what is rounded ends with rows of zeros, up to a whole step.
 inline at::Tensor rows_factor(const at::Tensor& x, bool bfloat16) {
@@ -48,7 +44,11 @@ inline at::Tensor rows_factor(const at::Tensor& x, bool bfloat16) {
 }
 
 // A factor whose size is the model's.
-inline at::Tensor weight_factor(const at::Tensor& x, bool bfloat16) { return bfloat16 ? x.to(at::kBFloat16) : x; }
+inline at::Tensor weight_factor(const at::Tensor& x, bool bfloat16) {
+  TORCH_CHECK_VALUE(
+      !bfloat16 || x.scalar_type() == at::kFloat, "only float32 is rounded to bfloat16, got weights of ", x.scalar_type());
+  return bfloat16 ? x.to(at::kBFloat16) : x;
+}
 
 // out = the first rows of a b.
 inline void product_out(at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {

@@ -29,9 +29,10 @@ class MLP(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """Maps x (..., in_dims) to (..., out_dims)."""
         modules = list(self)
-        layers, activations = cast("list[nn.Linear]", modules[::2]), modules[1::2]
-        if replaceable(*activations) and all(isinstance(module, nn.ReLU) for module in activations):
-            return perceptron(x, layers)
+        layers, activations = modules[::2], modules[1::2]
+        linear = all(isinstance(module, nn.Linear) for module in layers)
+        if linear and replaceable(*activations) and all(isinstance(module, nn.ReLU) for module in activations):
+            return perceptron(x, cast("list[nn.Linear]", layers))
         return super().forward(x)
 
 

@@ -271,6 +271,12 @@ def test_drops_what_it_drops_in_float32(make: Make) -> None:
     assert 1e-5 < same < 0.02 < 0.1 < other
 
 
+def test_only_float32_is_rounded() -> None:
+    x, weight, bias = torch.randn(2, 4).double(), torch.randn(3, 4).double(), torch.randn(3).double()
+    with pytest.raises(ValueError, match="only float32 is rounded to bfloat16, got weights of Double"):
+        torch.ops.mesm_plugin.perceptron(x, [weight], [bias], True)
+
+
 def test_a_parameter_of_float64_goes_to_pytorch() -> None:
     layer = nn.Linear(4, 3).double()
     x = torch.randn(2, 4, dtype=torch.float64)

@@ -18,12 +18,14 @@ class Adapted(nn.Module):
         return self.layer(x) + self.update(x)
 
 
-@pytest.mark.parametrize("change", ["nothing", "adapter", "activation", "dropout", "hook of an activation"])
+@pytest.mark.parametrize("change", ["nothing", "adapter", "norm", "activation", "dropout", "hook of an activation"])
 def test_equals_its_layers_one_by_one(change: str) -> None:
     torch.manual_seed(0)
     mlp = MLP(5, 6, 3, 3)
     if change == "adapter":
         mlp[2] = Adapted(mlp[2])
+    elif change == "norm":
+        mlp[2] = nn.LayerNorm(6)
     elif change == "activation":
         mlp[1] = nn.GELU()
     elif change == "dropout":

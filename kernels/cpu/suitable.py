@@ -42,7 +42,7 @@ def suitable(*tensors: Tensor) -> bool:
     if not first.is_cpu or torch.compiler.is_compiling() or _PLAIN.get():
         return False
     if autocasting(first.device):
-        if not products_in_bfloat16() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        if not products_in_bfloat16() or not has_bfloat16():
             return False
         dtypes: tuple[torch.dtype, ...] = _MIXED_DTYPES
     else:
@@ -52,6 +52,11 @@ def suitable(*tensors: Tensor) -> bool:
         and not transforming()
         and operators_are_loaded()
     )
+
+
+def has_bfloat16() -> bool:
+    """Whether oneDNN multiplies bfloat16 on this CPU; not every build of PyTorch has oneDNN."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def products_in_bfloat16() -> bool:

@@ -181,8 +181,8 @@ class SharedCrossAttention(nn.Module):
         """Attends in one direction.
 
         Under autocast inputs of other dtypes than the weights' are taken. The outputs are in autocast's dtype; on a CPU
-        they are float32 where the C++ operator of `projected_attention` does the work, which is so with the backend
-        "auto" and autocast to bfloat16.
+        they are float32 where the C++ operator of `projected_attention` does the work, with the backend "auto" and
+        autocast to bfloat16.
 
         Args:
             query: (P, Lq, D).
@@ -231,8 +231,8 @@ class SharedCrossAttention(nn.Module):
         """Attends from clips to words and from masked words to clips in one call.
 
         Under autocast inputs of other dtypes than the weights' are taken. The outputs are in autocast's dtype; on a CPU
-        they are float32 where the C++ operator of `projected_attention` does the work, which is so with the backend
-        "auto" and autocast to bfloat16.
+        they are float32 where the C++ operator of `projected_attention` does the work, with the backend "auto" and
+        autocast to bfloat16.
 
         Args:
             clips_query: (P, Lv, D).

@@ -16,8 +16,9 @@ _SETTINGS = (
 
 
 def keep_freed_memory() -> bool:
-    """Lets this process keep the memory that its tensors free, up to 2 GiB at the end, for those that come next.
+    """Lets this process keep the memory that its tensors free for those that come next.
 
+    Only what is free at the end of the heap beyond 2 GiB still goes back to the kernel.
     By default glibc returns blocks of more than 32 MiB to the kernel, from which every page is fetched, and filled with
     zeros, again at the next step. Settings of the environment (MALLOC_TRIM_THRESHOLD_ and the like, GLIBC_TUNABLES)
     stay in force instead, and with other C libraries than glibc nothing is done.

@@ -5,10 +5,9 @@ import pytest
 import torch
 
 from mesm_plugin.kernels.backend import TRITON_IS_INSTALLED, interpreting
+from mesm_plugin.kernels.cpu.suitable import has_bfloat16
 
-needs_bfloat16 = pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN has no products of bfloat16 on this CPU"
-)
+needs_bfloat16 = pytest.mark.skipif(not has_bfloat16(), reason="oneDNN has no products of bfloat16 on this CPU")
 
 
 @pytest.fixture

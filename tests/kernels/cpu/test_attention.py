@@ -202,7 +202,7 @@ def test_autocast_gives_the_dtype_of_the_query() -> None:
 @pytest.mark.parametrize(("dtype", "supported"), [(torch.float16, True), (torch.bfloat16, False)])
 def test_other_autocast_goes_to_pytorch(dtype: torch.dtype, supported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.ops.mesm_plugin, "attention", None)
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    monkeypatch.setattr("mesm_plugin.kernels.cpu.suitable.has_bfloat16", lambda: supported)
     query, key, value, mask = make(2, 5, 7, dtype=torch.float32)
     with torch.autocast("cpu", dtype):
         out = masked_attention(query, key, value[..., :8], mask)

@@ -164,7 +164,7 @@ def test_falls_back_to_pytorch(why: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(torch.ops.mesm_plugin, "feed_forward", None)
     if why == "no operators":
         monkeypatch.setattr(suitable_module, "operators_are_loaded", lambda: False)
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: why != "no bfloat16")
+    monkeypatch.setattr("mesm_plugin.kernels.cpu.suitable.has_bfloat16", lambda: why != "no bfloat16")
     if why in ("half", "meta"):
         target = {"dtype": torch.bfloat16} if why == "half" else {"device": "meta"}
         x, linear1, linear2, activation = (part.to(**target) for part in (x, linear1, linear2, activation))

@@ -61,7 +61,7 @@ def test_other_products_of_autocast_are_those_of_pytorch(
     dtype: torch.dtype, supported: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.ops.mesm_plugin, "perceptron", None)
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    monkeypatch.setattr("mesm_plugin.kernels.cpu.suitable.has_bfloat16", lambda: supported)
     layers = layers_of(3, 4, 2, dtype=torch.float32)
     x = torch.randn(5, 3)
     with torch.autocast("cpu", dtype):

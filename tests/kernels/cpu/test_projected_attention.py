@@ -211,6 +211,6 @@ def test_what_it_does_not_take(why: str, monkeypatch: pytest.MonkeyPatch) -> Non
     query = case.query.to("meta") if why == "meta" else case.query
     mask = case.mask.float() if why == "float mask" else case.mask
     given = (query, None, None, None, mask, case.in_weight, case.in_bias, case.out_proj, HEADS, 0.0)
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: why != "no bfloat16")
+    monkeypatch.setattr("mesm_plugin.kernels.cpu.suitable.has_bfloat16", lambda: why != "no bfloat16")
     with torch.autocast("cpu", asked.get(why), enabled=why in asked):
         assert projected_attention(*given) is None

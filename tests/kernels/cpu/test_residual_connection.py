@@ -78,7 +78,7 @@ def test_drops_the_update_alone() -> None:
 @pytest.mark.parametrize("why", ["half", "float16", "no bfloat16"])
 def test_half_precision_goes_to_pytorch(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.ops.mesm_plugin, "add_norm", None)
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: why != "no bfloat16")
+    monkeypatch.setattr("mesm_plugin.kernels.cpu.suitable.has_bfloat16", lambda: why != "no bfloat16")
     asked = {"float16": torch.float16, "no bfloat16": torch.bfloat16}
     with torch.autocast("cpu", asked.get(why), enabled=why in asked):
         x, update, norm = inputs_of(2, 4, dtype=torch.bfloat16 if why == "half" else torch.float32)

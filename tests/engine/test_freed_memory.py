@@ -14,9 +14,9 @@ PAGES = """
 import resource, sys, torch
 from mesm_plugin.engine.freed_memory import keep_freed_memory
 print(keep_freed_memory() if sys.argv[1] == "keep" else None)
-for round in range(4):
+for round in range(12):
     torch.ones(16 << 20)
-    if round == 0:
+    if round == 3:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
@@ -29,11 +29,12 @@ def run(choice: str, **settings: str) -> list[str]:
 
 
 def test_pages_are_fetched_once():
-    # 64 MiB are 16384 pages of 4 KiB, or 32 huge ones.
     assert (kept := run("keep"))[0] == "True"
     given_back = run("default")
-    assert int(kept[1]) < 16
-    assert int(given_back[1]) >= 3 * 32
+    # 64 MiB in each of eight rounds are 16384 pages of 4 KiB, or 32 huge ones.
+    assert int(given_back[1]) >= 8 * 32
+    # Something small may come to lie in the hole that a tensor left, so that one more block is fetched.
+    assert int(kept[1]) <= int(given_back[1]) / 4
 
 
 def test_settings_of_the_environment_stay():

@@ -41,7 +41,7 @@ def share_before_the_last_tenth(handed: list[tuple[float, int]], begin: float) -
     return sum(size for at, size in handed if at < late) / sum(size for _, size in handed)
 
 
-def _work(rank: int, ranks: int, bucket_mb: float, steps: int, folder: str) -> None:
+def _work(rank: int, bucket_mb: float, steps: int, folder: str) -> None:
     torch.manual_seed(0)
     workload = WORKLOADS[WORKLOAD]
     model = MODELS.build(workload.model_config())
@@ -53,7 +53,7 @@ def _work(rank: int, ranks: int, bucket_mb: float, steps: int, folder: str) -> N
 
     def hook(_: None, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
         handed.append((time.perf_counter(), bucket.buffer().nbytes))
-        work = dist.all_reduce(bucket.buffer().div_(ranks), async_op=True)
+        work = dist.all_reduce(bucket.buffer().div_(dist.get_world_size()), async_op=True)
         assert work is not None
         return work.get_future().then(lambda future: future.value()[0])
 
@@ -82,7 +82,7 @@ def _work(rank: int, ranks: int, bucket_mb: float, steps: int, folder: str) -> N
 def measure(ranks: int, bucket_mb: float, steps: int) -> dict[str, Any]:
     """Runs some steps in `ranks` processes, and returns what the first one saw."""
     with tempfile.TemporaryDirectory() as folder:
-        in_process_group(_work, ranks, ranks, bucket_mb, steps, folder)
+        in_process_group(_work, ranks, bucket_mb, steps, folder)
         row: dict[str, Any] = json.loads(Path(folder, "row.json").read_text(encoding="utf-8"))
     return row
 

@@ -4,7 +4,8 @@
 import torch
 from torch import Tensor, nn
 
-from mesm_plugin.kernels.cpu.suitable import in_float32, products_in_bfloat16, replaceable, suitable
+from mesm_plugin.kernels.cpu.replaceable import replaceable
+from mesm_plugin.kernels.cpu.suitable import in_float32, products_in_bfloat16, suitable
 
 
 def feed_forward(
@@ -38,46 +39,30 @@ def feed_forward(
     Returns:
         Like `residual`.
     """
-    modules = (linear1, activation, dropout, linear2) if norm is None else (linear1, activation, dropout, linear2, norm)
-    if not replaceable(*modules):
-        return _call(x, residual, linear1, activation, dropout, linear2, norm)
-    parameters = [linear1.weight, linear1.bias, linear2.weight, linear2.bias]
+    modules = [module for module in (linear1, activation, dropout, linear2, norm) if module is not None]
     slope = activation.weight if isinstance(activation, nn.PReLU) else None
     known = isinstance(activation, nn.ReLU) or (slope is not None and slope.numel() == 1)
-    if slope is not None:
-        parameters.append(slope)
-    if norm is not None:
-        parameters += [norm.weight, norm.bias]
-    dropout_p = dropout.p if dropout.training else 0.0
-    if not known or dropout_p == 1 or not suitable(x, residual, *parameters):
-        return _call(x, residual, linear1, activation, dropout, linear2, norm)
-    keeps = torch.is_grad_enabled() and any(t.requires_grad for t in (x, residual, *parameters))
-    x, residual, *parameters = in_float32(x, residual, *parameters)
-    linear = parameters[:4]
-    out, *_ = torch.ops.mesm_plugin.feed_forward(
-        x.reshape(-1, x.shape[-1]),
-        residual.reshape(-1, residual.shape[-1]),
-        None if mask is None else mask.flatten(),
-        *linear[:2],
-        None if slope is None else parameters[4],
-        *linear[2:],
-        *((None, None, 0.0) if norm is None else (*parameters[-2:], norm.eps)),
-        None,
-        dropout_p,
-        keeps,
-        products_in_bfloat16(),
-    )
-    return out.view_as(residual)
-
-
-def _call(
-    x: Tensor,
-    residual: Tensor,
-    linear1: nn.Linear,
-    activation: nn.Module,
-    dropout: nn.Dropout,
-    linear2: nn.Linear,
-    norm: nn.LayerNorm | None,
-) -> Tensor:
+    if known and replaceable(*modules):
+        dropout_p = dropout.p if dropout.training else 0.0
+        gamma, beta, eps = (None, None, 0.0) if norm is None else (norm.weight, norm.bias, norm.eps)
+        given = [x, residual, linear1.weight, linear1.bias, linear2.weight, linear2.bias]
+        given += [] if slope is None else [slope]
+        given += [] if norm is None else [norm.weight, norm.bias]
+        if dropout_p < 1 and suitable(*given):
+            x, residual, *parameters = in_float32(
+                x, residual, linear1.weight, linear1.bias, slope, linear2.weight, linear2.bias, gamma, beta
+            )
+            out, *_ = torch.ops.mesm_plugin.feed_forward(
+                x.reshape(-1, x.shape[-1]),
+                residual.reshape(-1, residual.shape[-1]),
+                None if mask is None else mask.flatten(),
+                *parameters,
+                eps,
+                None,
+                dropout_p,
+                torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given),
+                products_in_bfloat16(),
+            )
+            return out.view_as(residual)
     out = residual + dropout(linear2(dropout(activation(linear1(x)))))
     return out if norm is None else norm(out)

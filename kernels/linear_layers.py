@@ -4,10 +4,10 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mesm_plugin.kernels.cpu.suitable import in_float32, products_in_bfloat16, replaceable, standard, suitable
+from mesm_plugin.kernels.cpu.replaceable import replaceable, standard
+from mesm_plugin.kernels.cpu.suitable import in_float32, products_in_bfloat16, suitable
 
 
 def perceptron(x: Tensor, layers: Sequence[nn.Linear]) -> Tensor:
@@ -24,18 +24,19 @@ def perceptron(x: Tensor, layers: Sequence[nn.Linear]) -> Tensor:
     Returns:
         (..., channels of the last layer).
     """
-    if replaceable(*layers):
-        return _perceptron(x, [layer.weight for layer in layers], [layer.bias for layer in layers])
+    out = _by_operator(x, layers) if replaceable(*layers) else None
+    if out is not None:
+        return out
     for layer in layers[:-1]:
         x = layer(x).relu()
     return layers[-1](x)
 
 
-def _perceptron(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
-    if len(weights) > 3 or any(bias is None for bias in biases) or not suitable(x, *weights, *biases):
-        for weight, bias in zip(weights[:-1], biases, strict=False):
-            x = F.linear(x, weight, bias).relu()
-        return F.linear(x, weights[-1], biases[-1])
+def _by_operator(x: Tensor, layers: Sequence[nn.Linear]) -> Tensor | None:
+    """None where the operator does not take the tensors."""
+    weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+    if len(layers) > 3 or any(bias is None for bias in biases) or not suitable(x, *weights, *biases):
+        return None
     [rows] = in_float32(x.reshape(-1, x.shape[-1]))
     outputs = torch.ops.mesm_plugin.perceptron(rows, in_float32(*weights), in_float32(*biases), products_in_bfloat16())
     return outputs[-1].view(*x.shape[:-1], weights[-1].shape[0])
@@ -47,4 +48,5 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps x (..., in_features) to (..., out_features)."""
-        return _perceptron(x, [self.weight], [self.bias])
+        out = _by_operator(x, [self])
+        return super().forward(x) if out is None else out

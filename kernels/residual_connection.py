@@ -4,7 +4,8 @@
 import torch
 from torch import Tensor, nn
 
-from mesm_plugin.kernels.cpu.suitable import in_float32, replaceable, suitable
+from mesm_plugin.kernels.cpu.replaceable import replaceable
+from mesm_plugin.kernels.cpu.suitable import in_float32, suitable
 
 
 def add_norm(x: Tensor, update: Tensor, dropout: nn.Dropout, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:

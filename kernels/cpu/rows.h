@@ -23,7 +23,7 @@ namespace mesm {
 // Rows in stretches of about one size, as many for each thread.
 struct Stretches {
   // `most` rows at once, where there are enough; with bfloat16, all but the last are whole steps.
-  Stretches(int64_t rows, int64_t most, bool bfloat16 = false) : rows(rows) {
+  Stretches(int64_t rows, int64_t most, bool bfloat16) : rows(rows) {
     const int64_t threads = at::get_num_threads();
     const int64_t rounds = std::max<int64_t>(1, (rows + threads * most - 1) / (threads * most));
     step = whole_steps(std::max<int64_t>(1, (rows + rounds * threads - 1) / (rounds * threads)), bfloat16);

@@ -1,15 +1,14 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
-"""Which tensors and modules the C++ operators take."""
+"""Which tensors the C++ operators take."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.nn.modules.module import _has_any_global_hook
 
 from mesm_plugin.kernels.arguments import autocasting
 from mesm_plugin.kernels.cpu.build import operators_are_loaded
@@ -17,8 +16,6 @@ from mesm_plugin.kernels.cpu.build import operators_are_loaded
 _DTYPES = (torch.float32, torch.float64)
 _MIXED_DTYPES = (torch.float32, torch.bfloat16)
 _PLAIN = ContextVar("plain", default=False)
-_STANDARD: set[type[nn.Module]] = {nn.Linear, nn.LayerNorm, nn.ReLU, nn.PReLU, nn.Dropout}
-_Module = TypeVar("_Module", bound=type[nn.Module])
 
 
 @contextmanager
@@ -72,31 +69,3 @@ def in_float32(*tensors: Tensor | None) -> list[Any]:
 def transforming() -> bool:
     """Whether `torch.func` or forward-mode differentiation is at work, which PyTorch's own operators follow only."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-
-
-def standard(kind: _Module) -> _Module:
-    """Marks a class of modules whose `forward` is one that the C++ operators compute, as those of PyTorch's layers."""
-    _STANDARD.add(kind)
-    return kind
-
-
-def replaceable(*modules: nn.Module) -> bool:
-    """Whether an operator may do the work of these modules without calling them.
-
-    That is so for `standard` modules without hooks; subclasses of them, such as low-rank adapters, parametrised or
-    quantised layers, are called, and so is everything where PyTorch compiles the code.
-    """
-    if torch.compiler.is_compiling() or _has_any_global_hook():
-        return False
-    for module in modules:
-        state = module.__dict__
-        if (
-            type(module) not in _STANDARD
-            or "forward" in state
-            or state["_forward_hooks"]
-            or state["_forward_pre_hooks"]
-            or state["_backward_hooks"]
-            or state["_backward_pre_hooks"]
-        ):
-            return False
-    return True

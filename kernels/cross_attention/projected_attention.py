@@ -4,7 +4,8 @@
 import torch
 from torch import Tensor, nn
 
-from mesm_plugin.kernels.cpu.suitable import in_float32, products_in_bfloat16, replaceable, suitable
+from mesm_plugin.kernels.cpu.replaceable import replaceable
+from mesm_plugin.kernels.cpu.suitable import in_float32, products_in_bfloat16, suitable
 
 
 def projected_attention(

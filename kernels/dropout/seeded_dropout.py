@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from mesm_plugin.kernels.arguments import check_probability, check_tensors
 from mesm_plugin.kernels.cpu import operators_are_loaded
-from mesm_plugin.kernels.cpu.suitable import standard, transforming
+from mesm_plugin.kernels.cpu.replaceable import standard
+from mesm_plugin.kernels.cpu.suitable import transforming
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 # Below, PyTorch's takes no longer.

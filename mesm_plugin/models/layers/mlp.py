@@ -6,7 +6,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from mesm_plugin.kernels import Dropout, Linear, perceptron
-from mesm_plugin.kernels.cpu.suitable import replaceable
+from mesm_plugin.kernels.cpu.replaceable import replaceable
 
 
 class MLP(nn.Sequential):

@@ -2,6 +2,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mesm_plugin.kernels import feed_forward
 from mesm_plugin.kernels.cpu import suitable as suitable_module
@@ -98,6 +99,15 @@ def test_masks_and_slopes_that_do_not_fit_are_refused() -> None:
     parameters = (linear1.weight, linear1.bias, torch.empty(0).double(), linear2.weight, linear2.bias)
     with pytest.raises(ValueError, match=r"slope must be one number, got \[0\]"):
         torch.ops.mesm_plugin.feed_forward(x, x, None, *parameters, None, None, 0.0, None, 0.0, False)
+
+
+@pytest.mark.parametrize("why", ["no bias", "no weights of the norm"])
+def test_layers_without_all_parameters_go_to_pytorch(why: str) -> None:
+    linear1 = nn.Linear(4, 8, bias=why != "no bias")
+    linear2, norm = nn.Linear(8, 4), nn.LayerNorm(4, elementwise_affine=why != "no weights of the norm")
+    x = torch.randn(3, 4)
+    out = feed_forward(x, x, linear1, nn.PReLU(), nn.Dropout(0.0), linear2, norm)
+    assert torch.equal(out, norm(x + linear2(F.prelu(linear1(x), torch.tensor([0.25])))))
 
 
 def test_without_any_valid_row() -> None:

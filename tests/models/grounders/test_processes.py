@@ -72,7 +72,8 @@ def computed(config: dict[str, Any], inputs: dict[str, Tensor]) -> dict[str, Ten
     return {**{name: value.detach() for name, value in losses.items()}, **gradients}
 
 
-def work(rank: int, processes: int, config: dict[str, Any], options: dict[str, Any], folder: str) -> None:
+def work(rank: int, config: dict[str, Any], options: dict[str, Any], folder: str) -> None:
+    processes = dist.get_world_size()
     values = computed(config, parts_of(processes, **options)[rank])
     for value in values.values():
         dist.all_reduce(value)
@@ -83,7 +84,7 @@ def work(rank: int, processes: int, config: dict[str, Any], options: dict[str, A
 
 def in_processes(processes: int, config: dict[str, Any], options: dict[str, Any], folder: Path) -> dict[str, Tensor]:
     """Losses and gradients, mean over the processes, as DistributedDataParallel takes it."""
-    in_process_group(work, processes, processes, config, options, str(folder))
+    in_process_group(work, processes, config, options, str(folder))
     return torch.load(folder / "values.pt")
 
 

@@ -2,7 +2,7 @@
 """Floating-point operations that the model's matrix products need, those of the C++ operators included."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -47,13 +47,13 @@ class _Counting(TorchDispatchMode):
         return out
 
 
-def feed_forward_flops(x: Tensor, mask: Tensor | None, weight1: Tensor, weight2: Tensor) -> int:
+def feed_forward_flops(x: Tensor, mask: Tensor | None, weight1: Tensor, weight2: Tensor, **_other: Any) -> int:
     """Of the forward pass over the rows x (R, D) that `mask` (R,) does not name as padding."""
     rows = len(x) if mask is None else int(mask.sum())
     return 2 * rows * (weight1.numel() + weight2.numel())
 
 
-def attention_flops(query: Tensor, value: Tensor, key_mask: Tensor, query_mask: Tensor | None) -> int:
+def attention_flops(query: Tensor, value: Tensor, key_mask: Tensor, query_mask: Tensor | None, **_other: Any) -> int:
     """Of the forward pass, up to the last valid query and key of each item."""
     _, length, heads, dims = query.shape
     keys = _lengths(key_mask)
@@ -63,22 +63,41 @@ def attention_flops(query: Tensor, value: Tensor, key_mask: Tensor, query_mask: 
 
 def projected_attention_flops(
     query: Tensor,
-    key: Tensor,
+    key: Tensor | None,
     key_mask: Tensor,
     query_mask: Tensor | None,
     index: Tensor | None,
     in_weight: Tensor,
     out_weight: Tensor,
+    heads: int,
+    **_other: Any,
 ) -> int:
-    """Of the forward pass over the valid queries, and over the keys that one of the query items needs."""
-    items, length, _ = query.shape
+    """Of the forward pass over the valid queries, and over the keys that one of the query items needs.
+
+    The lesser of projecting the queries and outputs and of absorbing that into the keys and values.
+    """
+    items, length, channels = query.shape
     queries = torch.full((items,), length) if query_mask is None else query_mask.sum(dim=1)
     index = torch.arange(items) if index is None else index
-    needed = torch.zeros(key.shape[:2], dtype=torch.int64).index_add_(0, index, key_mask.long()) > 0
+    of_keys = (query if key is None else key).shape[:2]
+    needed = torch.zeros(of_keys, dtype=torch.int64).index_add_(0, index, key_mask.long()) > 0
     dims = in_weight.shape[0] // 3
-    rows = int(queries.sum()) * (in_weight[:dims].numel() + out_weight.numel())
-    rows += int(needed.sum()) * in_weight[dims:].numel()
-    return 2 * rows + 4 * dims * int((queries * needed.sum(dim=1)[index]).sum())
+    pairs, rows = int((queries * needed.sum(dim=1)[index]).sum()), int(needed.sum())
+    of_a_row = in_weight[:dims].numel() + out_weight.numel()
+    projected = int(queries.sum()) * of_a_row + 2 * dims * pairs
+    absorbed = rows * of_a_row + heads * (channels + len(out_weight)) * pairs
+    return 2 * (rows * in_weight[dims:].numel() + (projected if key is None else min(projected, absorbed)))
+
+
+def perceptron_flops(x: Tensor, weights: Sequence[Tensor], **_other: Any) -> int:
+    """Of the forward pass over the rows x (R, D)."""
+    return 2 * len(x) * sum(weight.numel() for weight in weights)
+
+
+def perceptron_backward_flops(x: Tensor, weights: Sequence[Tensor], of_x: bool, **_other: Any) -> int:
+    """Of the backward pass, with or without a gradient `of_x`."""
+    forward = perceptron_flops(x, weights)
+    return 2 * forward if of_x else 2 * forward - 2 * len(x) * weights[0].numel()
 
 
 def _lengths(mask: Tensor) -> Tensor:
@@ -86,51 +105,32 @@ def _lengths(mask: Tensor) -> Tensor:
     return (mask * torch.arange(1, mask.shape[1] + 1)).amax(dim=1)
 
 
+def _twice(formula: Callable[..., int]) -> Callable[..., int]:
+    return lambda **inputs: 2 * formula(**inputs)
+
+
+_FORMULAS: dict[str, Callable[..., int]] = {
+    "feed_forward": feed_forward_flops,
+    "feed_forward_backward": _twice(feed_forward_flops),
+    "attention": attention_flops,
+    "attention_backward": _twice(attention_flops),
+    "projected_attention": projected_attention_flops,
+    "projected_attention_backward": _twice(projected_attention_flops),
+    "perceptron": perceptron_flops,
+    "perceptron_backward": perceptron_backward_flops,
+}
+
+
 @functools.cache
 def _register() -> None:
-    def feed_forward(*inputs: Any, **_options: Any) -> int:
-        x, _, mask, weight1, _, _, weight2, *_ = inputs
-        return feed_forward_flops(x, mask, weight1, weight2)
-
-    def feed_forward_backward(*inputs: Any, **_options: Any) -> int:
-        _, x, mask, weight1, _, weight2, *_ = inputs
-        return 2 * feed_forward_flops(x, mask, weight1, weight2)
-
-    def attention(*inputs: Any, **_options: Any) -> int:
-        query, _, value, key_mask, query_mask, *_ = inputs
-        return attention_flops(query, value, key_mask, query_mask)
-
-    def attention_backward(*inputs: Any, **_options: Any) -> int:
-        return 2 * attention(*inputs[1:])
-
-    def projected_attention(*inputs: Any, **_options: Any) -> int:
-        query, _, key, _, key_mask, query_mask, index, in_weight, _, out_weight, *_ = inputs
-        sizes = (key_mask, query_mask, index, in_weight, out_weight)
-        return projected_attention_flops(query, query if key is None else key, *sizes)
-
-    def projected_attention_backward(*inputs: Any, **_options: Any) -> int:
-        _, query, _, key, _, key_mask, query_mask, index, in_weight, out_weight, *_ = inputs
-        sizes = (key_mask, query_mask, index, in_weight, out_weight)
-        return 2 * projected_attention_flops(query, query if key is None else key, *sizes)
-
-    def perceptron(*inputs: Any, **_options: Any) -> int:
-        x, weights, *_ = inputs
-        return 2 * len(x) * sum(weight.numel() for weight in weights)
-
-    def perceptron_backward(*inputs: Any, **_options: Any) -> int:
-        _, x, weights, _, of_x, *_ = inputs
-        forward = perceptron(x, weights)
-        return 2 * forward if of_x else 2 * forward - 2 * len(x) * weights[0].numel()
-
-    functions = (feed_forward, attention, projected_attention, perceptron)
-    for function in (
-        *functions,
-        feed_forward_backward,
-        attention_backward,
-        projected_attention_backward,
-        perceptron_backward,
-    ):
+    for name, formula in _FORMULAS.items():
         # `bench.compare` measures revisions that have fewer of them.
-        operator = getattr(torch.ops.mesm_plugin, function.__name__, None)
+        operator = getattr(torch.ops.mesm_plugin, name, None)
         if operator is not None:
-            register_flop_formula(operator, get_raw=True)(function)
+            register_flop_formula(operator, get_raw=True)(_by_name(operator, formula))
+
+
+def _by_name(operator: Any, formula: Callable[..., int]) -> Callable[..., int]:
+    """A formula of named inputs for an operator's inputs in their order, which is not that of every revision."""
+    names = [argument.name for argument in operator.default._schema.arguments]
+    return lambda *inputs, **_options: formula(**dict(zip(names, inputs, strict=False)))

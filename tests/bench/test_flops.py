@@ -58,3 +58,20 @@ def test_projected_attention_counts_what_is_projected_and_attended_to() -> None:
     forward = 2 * 64 * (8 * 2 + 4 * 2) + 4 * 8 * (8 * 4)
     assert count_flops(run) == forward
     assert count_flops(lambda: run().sum().backward()) == 3 * forward
+
+
+@pytest.mark.usefixtures("_operators")
+def test_projections_that_are_absorbed_into_few_keys_count_as_the_products_that_remain() -> None:
+    query, key = torch.randn(2, 50, 8, requires_grad=True), torch.randn(2, 3, 8, requires_grad=True)
+    weight, bias, out = torch.randn(24, 8), torch.randn(24), nn.Linear(8, 8)
+    mask = torch.ones(2, 3, dtype=torch.bool)
+
+    def run() -> torch.Tensor:
+        given = projected_attention(query, None, key, key, mask, weight, bias, out, 2, 0.1)
+        assert given is not None
+        return given
+
+    # Keys and values, what is absorbed into them, and 100 queries that meet three keys of two heads in 8 + 8 channels.
+    forward = 2 * (6 * 4 * 64 + 100 * 3 * 2 * 16)
+    assert count_flops(run) == forward
+    assert count_flops(lambda: run().sum().backward()) == 3 * forward

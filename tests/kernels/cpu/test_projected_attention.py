@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from mesm_plugin.kernels import SharedCrossAttention, projected_attention
 from mesm_plugin.kernels.cpu import suitable as suitable_module
+from mesm_plugin.kernels.cpu.suitable import has_bfloat16
 from mesm_plugin.models.layers.encoder import SelfAttention
 
 DIMS, HEADS = 16, 2
@@ -12,20 +13,24 @@ INDEX = torch.tensor([0, 2, 2, 0, 2])
 
 
 class Case:
-    """Five items of seven queries that attend to three of nine keys (or to themselves), some of each being padding."""
+    """Five items of seven queries that attend to three of nine keys (or to themselves), some of each being padding.
+
+    With "few", forty queries attend to three keys, for which the projections of queries and outputs are absorbed.
+    """
 
     def __init__(self, kind: str, dtype: torch.dtype = torch.float64) -> None:
         torch.manual_seed(0)
-        self.query = torch.randn(5, 7, DIMS, dtype=dtype, requires_grad=True)
-        self.position = torch.randn(5, 7, DIMS, dtype=dtype, requires_grad=True) if "position" in kind else None
+        queries, keys = (40, 3) if "few" in kind else (7, 9)
+        self.query = torch.randn(5, queries, DIMS, dtype=dtype, requires_grad=True)
+        self.position = torch.randn(5, queries, DIMS, dtype=dtype, requires_grad=True) if "position" in kind else None
         attends_to_itself = "self" in kind
-        self.key = None if attends_to_itself else torch.randn(3, 9, DIMS, dtype=dtype, requires_grad=True)
-        self.value = torch.randn(3, 9, DIMS, dtype=dtype, requires_grad=True) if "value" in kind else self.key
+        self.key = None if attends_to_itself else torch.randn(3, keys, DIMS, dtype=dtype, requires_grad=True)
+        self.value = torch.randn(3, keys, DIMS, dtype=dtype, requires_grad=True) if "value" in kind else self.key
         self.index = None if attends_to_itself else INDEX
-        self.mask = torch.rand(5, 7 if attends_to_itself else 9) < 0.6
+        self.mask = torch.rand(5, queries if attends_to_itself else keys) < 0.6
         self.mask[:, 0] = True
         self.mask[3] = False
-        self.rows_mask = torch.rand(5, 7) < 0.7
+        self.rows_mask = torch.rand(5, queries) < 0.7
         self.in_weight = torch.randn(3 * DIMS, DIMS, dtype=dtype, requires_grad=True)
         self.in_bias = torch.randn(3 * DIMS, dtype=dtype, requires_grad=True)
         self.out_proj = nn.Linear(DIMS, DIMS, dtype=dtype)
@@ -68,7 +73,10 @@ class Case:
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
 
-@pytest.mark.parametrize("kind", ["self", "self, position", "key", "key, value", "key, value, position"])
+KINDS = ("self", "self, position", "key", "key, value", "key, value, position", "few: key", "few: key, value, position")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("masked", [False, True])
 def test_equals_pytorch(kind: str, masked: bool) -> None:
     case = Case(kind)
@@ -82,23 +90,39 @@ def test_equals_pytorch(kind: str, masked: bool) -> None:
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("kind", ["self, position", "key, value"])
+@pytest.mark.parametrize("kind", ["self, position", "key, value", "few: key, value"])
 def test_gradients_with_dropout(kind: str) -> None:
     case = Case(kind)
     rest = (HEADS, 5, 0.3, True)
 
-    def run(query: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        sources = (query, case.position, case.key, case.value, case.mask, case.rows_mask, case.index)
-        return torch.ops.mesm_plugin.projected_attention(*sources, weight, bias, *case.out_proj.parameters(), *rest)[0]
+    def run(query: Tensor, weight: Tensor, bias: Tensor, out_weight: Tensor, *sources: Tensor) -> Tensor:
+        key, value = sources or (None, None)
+        given = (query, case.position, key, value, case.mask, case.rows_mask, case.index, weight, bias, out_weight)
+        return torch.ops.mesm_plugin.projected_attention(*given, case.out_proj.bias, *rest)[0]
 
-    assert torch.autograd.gradcheck(run, (case.query, case.in_weight, case.in_bias), nondet_tol=0.0)
+    sources = [x for x in (case.key, case.value) if x is not None]
+    inputs = (case.query, case.in_weight, case.in_bias, case.out_proj.weight, *sources)
+    assert torch.autograd.gradcheck(run, inputs, nondet_tol=0.0)
 
 
-def test_padding_is_not_read() -> None:
-    case = Case("key, value", torch.float32)
+def test_projections_are_absorbed_into_few_keys_but_not_in_bfloat16() -> None:
+    for kind, bfloat16, projected in (("few: key", False, False), ("key", False, True), ("few: key", True, True)):
+        case = Case(kind, torch.float32)
+        sources = (case.query, None, case.key, None, case.mask, None, case.index, case.in_weight, case.in_bias)
+        if bfloat16 and not has_bfloat16():
+            continue
+        outputs = torch.ops.mesm_plugin.projected_attention(
+            *sources, *case.out_proj.parameters(), HEADS, None, 0.0, True, bfloat16
+        )
+        assert (outputs[1].numel() > 0) == projected
+
+
+@pytest.mark.parametrize("kind", ["key, value", "few: key, value"])
+def test_padding_is_not_read(kind: str) -> None:
+    case = Case(kind, torch.float32)
     assert case.key is not None
     assert case.value is not None
-    needed = torch.zeros(3, 9, dtype=torch.bool)
+    needed = torch.zeros(case.key.shape[:2], dtype=torch.bool)
     for item, mask in zip(INDEX, case.mask, strict=True):
         needed[item] |= mask
     with torch.no_grad():
@@ -112,8 +136,9 @@ def test_padding_is_not_read() -> None:
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-def test_dropout_follows_the_seed_of_pytorch_and_keeps_the_mean() -> None:
-    case = Case("key")
+@pytest.mark.parametrize("kind", ["key", "few: key"])
+def test_dropout_follows_the_seed_of_pytorch_and_keeps_the_mean(kind: str) -> None:
+    case = Case(kind)
     outputs = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
@@ -125,8 +150,9 @@ def test_dropout_follows_the_seed_of_pytorch_and_keeps_the_mean() -> None:
     assert ((drawn.mean(dim=0) - case.truth()).abs() <= 5 * error + 1e-9).all()
 
 
-def test_any_number_of_threads_drops_the_same_weights() -> None:
-    case = Case("key, value")
+@pytest.mark.parametrize("kind", ["key, value", "few: key, value"])
+def test_any_number_of_threads_drops_the_same_weights(kind: str) -> None:
+    case = Case(kind)
     outputs = []
     threads = torch.get_num_threads()
     for number in (1, 3):

@@ -10,8 +10,8 @@ operators, which stand for several of PyTorch's: what is left is what a GPU woul
 """
 
 import argparse
+import contextlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.released_step import CONFIGS, build_released
 from bench.workloads import WORKLOADS
-from mesm_plugin.kernels.cpu.build import SWITCH
+from mesm_plugin.kernels.cpu.suitable import plain_operators
 from mesm_plugin.registry import MODELS
 from mesm_plugin.utils import atomic_file
 
@@ -74,9 +74,8 @@ def main() -> None:
         parser.error(f"{arguments.released} has no runner.py: name a checkout of github.com/lntzm/MESM")
     if arguments.released is not None and arguments.workload not in CONFIGS:
         parser.error(f"the released code has no workload {arguments.workload}: choose one of {', '.join(CONFIGS)}")
-    if arguments.plain:
-        os.environ[SWITCH] = "0"
-    counts = {"here": count_operators(our_loss(arguments.workload))}
+    with plain_operators() if arguments.plain else contextlib.nullcontext():
+        counts = {"here": count_operators(our_loss(arguments.workload))}
     if arguments.released is not None:
         counts["released"] = count_operators(build_released(arguments.released, arguments.workload).loss)
     result: dict[str, Any] = {"workload": arguments.workload, "cpp_operators": not arguments.plain}

@@ -128,17 +128,7 @@ WORKLOADS = {
         even=True,
         video_dims=4098,
         text_dims=300,
-        config="mesm_charades_vgg_glove.py",
-        # The authors' settings for TACoS.
-        changes={
-            "aligner.frame_word.separate_ffn": True,
-            "label_loss.loss_weight": 6.0,
-            "matcher.cost_class": 6.0,
-            "saliency_losses": [
-                {"type": "RankContrastiveLoss", "loss_weight": 1.0, "divisor": 1.0},
-                {"type": "NegativePairLoss", "loss_weight": 1.0},
-                {"type": "SaliencyHingeLoss", "loss_weight": 1.0, "margin": 0.2},
-            ],
-        },
+        config="mesm_tacos_c3d_glove.py",
+        changes={},
     ),
 }

@@ -28,6 +28,11 @@ def plain_operators() -> Iterator[None]:
         _PLAIN.reset(token)
 
 
+def within_plain_operators() -> bool:
+    """Whether `plain_operators` is in force."""
+    return _PLAIN.get()
+
+
 def suitable(*tensors: Tensor) -> bool:
     """Whether the C++ operators take these tensors: of one dtype, float32 or float64, and on the CPU.
 
@@ -36,7 +41,7 @@ def suitable(*tensors: Tensor) -> bool:
     own operators only.
     """
     first = tensors[0]
-    if not first.is_cpu or torch.compiler.is_compiling() or _PLAIN.get():
+    if not first.is_cpu or torch.compiler.is_compiling() or within_plain_operators():
         return False
     if autocasting(first.device):
         if not products_in_bfloat16() or not has_bfloat16():

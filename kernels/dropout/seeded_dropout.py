@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mesm_plugin.kernels.arguments import check_probability, check_tensors
 from mesm_plugin.kernels.cpu import operators_are_loaded
 from mesm_plugin.kernels.cpu.replaceable import standard
-from mesm_plugin.kernels.cpu.suitable import transforming
+from mesm_plugin.kernels.cpu.suitable import transforming, within_plain_operators
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 # Below, PyTorch's takes no longer.
@@ -55,7 +55,7 @@ def _suits(x: Tensor) -> bool:
         x.is_cpu
         and x.dtype in _DTYPES
         # A graph that asked for the size would be of no use for batches on the other side of it.
-        and (torch.compiler.is_compiling() or x.numel() >= _FEWEST_ELEMENTS)
+        and (torch.compiler.is_compiling() or (x.numel() >= _FEWEST_ELEMENTS and not within_plain_operators()))
         and type(x) is Tensor
         and not torch.compiler.is_exporting()
         and not transforming()

@@ -30,6 +30,7 @@ from mesm_plugin.engine.freed_memory import keep_freed_memory
 from mesm_plugin.engine.heartbeat import Heartbeat
 from mesm_plugin.engine.hooks import PredictionPlotHook, ResumedBestHook
 from mesm_plugin.engine.safe_load import allow_checkpoint_classes
+from mesm_plugin.engine.trained_model import bare_model
 
 TO_JOIN = 50
 
@@ -76,14 +77,14 @@ def _train(config: Config, heartbeat: Heartbeat) -> Result | None:
     runner = _build_runner(config)
     heartbeat.start()
     if resumed is not None:
-        check_fit(_bare(runner.model), *resumed)
+        check_fit(bare_model(runner.model), *resumed)
         check_resumable(*resumed)
         runner.load_or_resume = _resume_or_name(runner.load_or_resume, resumed[1])
         runner.register_hook(ResumedBestHook())
     elif config.get("resume"):
         runner.logger.info(f"There is no checkpoint to resume in {runner.work_dir}; training starts from scratch.")
     elif config.get("load_from"):
-        check_fit(_bare(runner.model), read_checkpoint(config.load_from), config.load_from)
+        check_fit(bare_model(runner.model), read_checkpoint(config.load_from), config.load_from)
     check_word_classes(runner.train_dataloader.dataset, runner.model)
     # MMEngine builds the test split after training, which is late to learn that a file of it is missing.
     _ = runner.test_loop
@@ -115,7 +116,7 @@ def test(config: Config, checkpoint: str | Path) -> Result:
     with Heartbeat() as heartbeat:
         runner = _build_runner(config)
         heartbeat.start()
-        check_fit(_bare(runner.model), read, checkpoint)
+        check_fit(bare_model(runner.model), read, checkpoint)
         runner.load_checkpoint(str(checkpoint), strict=True)
         return _score(runner, config, Path(checkpoint))
 
@@ -215,10 +216,6 @@ def _resume_or_name(resume: Callable[[], None], checkpoint: str) -> Callable[[],
     return resume_or_name
 
 
-def _bare(model: Any) -> torch.nn.Module:
-    return getattr(model, "module", model)
-
-
 def _validates_on_test(runner: Runner) -> bool:
     """Whether videos of the test split took part in choosing the best checkpoint."""
     if runner.test_loop is None or runner.val_loop is None:
@@ -237,7 +234,7 @@ def check_word_classes(dataset: Any, model: Any) -> None:
     """Raises ConfigError if the data set's text encoder has more classes of words than the model can tell apart."""
     text = getattr(dataset, "text", None)
     classes = getattr(text, "num_classes", None)
-    enhancer = getattr(getattr(_bare(model), "aligner", None), "frame_word", None)
+    enhancer = getattr(getattr(bare_model(model), "aligner", None), "frame_word", None)
     known = getattr(enhancer, "num_word_classes", None)
     if classes is not None and known is not None and classes > known:
         raise ConfigError(

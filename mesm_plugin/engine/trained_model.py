@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mmengine.model import is_model_wrapper
 from torch import nn
 
 from mesm_plugin.registry import MODELS
@@ -25,6 +26,11 @@ class TrainedModel:
         """Whether grounder or aligner differ from those of `model`, as far as they are known."""
         aligners = {self.aligner, model.aligner} - {None}
         return self.grounder != model.grounder or len(aligners) > 1
+
+
+def bare_model(model: nn.Module) -> nn.Module:
+    """The model itself, without what MMEngine wraps around it to train in several processes."""
+    return model.module if is_model_wrapper(model) else model  # type: ignore[return-value]
 
 
 def model_in_memory(model: nn.Module) -> TrainedModel:

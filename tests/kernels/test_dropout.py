@@ -18,7 +18,9 @@ from torch.utils import cpp_extension
 from torch.utils.checkpoint import checkpoint
 
 from mesm_plugin.kernels.cpu import build
+from mesm_plugin.kernels.cpu.suitable import plain_operators
 from mesm_plugin.kernels.dropout import Dropout, dropout
+from tests.kernels.python_philox import philox4x32
 
 WORD = 2**32
 ELEMENTS = 2**20
@@ -49,40 +51,25 @@ def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     return request.param
 
 
-def philox(seed: int, counter: list[int]) -> list[int]:
-    """Philox4x32-10 of one counter of four words."""
-    a, b, c, d = counter
-    k, m = seed % WORD, seed // WORD % WORD
-    for _ in range(10):
-        p, q = 0xD2511F53 * a, 0xCD9E8D57 * c
-        a, b, c, d = q // WORD ^ b ^ k, q % WORD, p // WORD ^ d ^ m, p % WORD
-        k, m = (k + 0x9E3779B9) % WORD, (m + 0xBB67AE85) % WORD
-    return [a, b, c, d]
-
-
 def words(seed: int, size: int) -> list[int]:
     """The random word of each of `size` elements: of 16 counters words 0 and 1 in turn, then words 2 and 3."""
     found = []
     for block in range(math.ceil(size / 64)):
-        drawn = [philox(seed, [16 * block + i, 0, 0, 0]) for i in range(16)]
+        drawn = [philox4x32((16 * block + i, 0, 0, 0), seed) for i in range(16)]
         found += [word for four in drawn for word in four[:2]] + [word for four in drawn for word in four[2:]]
     return found[:size]
 
 
-@pytest.mark.parametrize(
-    ("seed", "counter", "expected"),
-    [
-        (0, [0] * 4, [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
-        (2**64 - 1, [WORD - 1] * 4, [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]),
-        (
-            0x299F31D0_A4093822,
-            [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
-            [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1],
-        ),
-    ],
-)
-def test_helper_gives_the_published_numbers(seed: int, counter: list[int], expected: list[int]) -> None:
-    assert philox(seed, counter) == expected
+@pytest.mark.usefixtures("operator")
+def test_plain_operators_are_pytorch_s() -> None:
+    x = torch.ones(2000)
+    torch.manual_seed(0)
+    expected = F.dropout(x, 0.3)
+    torch.manual_seed(0)
+    with plain_operators():
+        assert torch.equal(dropout(x, 0.3), expected)
+    torch.manual_seed(0)
+    assert not torch.equal(dropout(x, 0.3), expected)
 
 
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 2000])

@@ -1,8 +1,8 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 # QVHighlights with CLIP + SlowFast clip features and pre-extracted CLIP word features; docs/data.md says where the
 # files come from. SlowFast comes first, as in the checkpoints of the grounders' authors.
-# The test split is published without labels, so checkpoints are chosen and scored on the validation split, as in the
-# papers; docs/data.md says how to predict the test split for the evaluation server.
+# Checkpoints are chosen and scored on the validation split, as in the papers; docs/datasets/qvhighlights.md says how to
+# predict the test split.
 data_root = "{{$MESM_DATA:data}}/qvhighlights/"
 annotations = data_root + "annotations/"
 dataset = dict(

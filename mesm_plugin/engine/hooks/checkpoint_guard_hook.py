@@ -4,11 +4,11 @@
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mesm_plugin.engine.checkpoint import check_fit, latest_checkpoint
 from mesm_plugin.engine.safe_load import allow_checkpoint_classes
+from mesm_plugin.engine.trained_model import bare_model
 from mesm_plugin.registry import HOOKS
 
 
@@ -31,5 +31,5 @@ class CheckpointGuardHook(Hook):
         Raises:
             CheckpointError: The checkpoint was trained for another model.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = bare_model(runner.model)
         check_fit(model, checkpoint, runner._load_from or latest_checkpoint(runner.work_dir) or runner.work_dir)

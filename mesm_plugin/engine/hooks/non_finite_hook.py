@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
 from mesm_plugin.engine.fully_sharded_runner import whole
 from mesm_plugin.engine.guarded_optim_wrapper import GuardedOptimWrapper, StepRecord
 from mesm_plugin.engine.hooks.deferred_runtime_info_hook import is_read
+from mesm_plugin.engine.trained_model import bare_model
 from mesm_plugin.registry import HOOKS
 from mesm_plugin.utils import atomic_file
 
@@ -124,7 +124,7 @@ class NonFiniteHook(Hook):
         if self._skipped < self.max_skipped:
             runner.logger.warning(f"{message}: the step was left out ({self._skipped} in a row)")
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = bare_model(runner.model)
         rank = get_rank()
         path = Path(runner.work_dir) / (f"non_finite_{rank}.pth" if rank else "non_finite.pth")
         content = {

@@ -4,7 +4,7 @@
 import torch
 from torch import Tensor, nn
 
-from mesm_plugin.kernels import Dropout, SharedCrossAttention
+from mesm_plugin.kernels import Dropout, SharedCrossAttention, add_norm, feed_forward
 from mesm_plugin.models.layers.encoder import SelfAttention
 from mesm_plugin.registry import MODELS
 
@@ -26,6 +26,7 @@ class DETRDecoderLayer(nn.Module):
         self.cross_attention = SharedCrossAttention(dims, heads, dropout)
         self.norm2 = nn.LayerNorm(dims)
         self.linear1 = nn.Linear(dims, ffn_dims)
+        self.activation = nn.ReLU()
         self.linear2 = nn.Linear(ffn_dims, dims)
         self.norm3 = nn.LayerNorm(dims)
         self.dropout = Dropout(dropout)
@@ -44,11 +45,11 @@ class DETRDecoderLayer(nn.Module):
             (Q, N, D).
         """
         every_state = mask.new_ones(state.shape[:2])
-        state = self.norm1(state + self.dropout(self.self_attention(state, state_position, every_state)))
-        attended = self.cross_attention(state + state_position, key, value, mask)
-        state = self.norm2(state + self.dropout(attended))
-        hidden = self.dropout(self.linear1(state).relu())
-        return self.norm3(state + self.dropout(self.linear2(hidden)))
+        attended = self.self_attention(state, state_position, every_state)
+        _, state = add_norm(state, attended, self.dropout, self.norm1)
+        attended = self.cross_attention(state, key, value, mask, position=state_position)
+        _, state = add_norm(state, attended, self.dropout, self.norm2)
+        return feed_forward(state, state, self.linear1, self.activation, self.dropout, self.linear2, self.norm3)
 
 
 @MODELS.register_module()

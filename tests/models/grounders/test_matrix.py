@@ -11,7 +11,7 @@ import torch
 from mesm_plugin.models.grounders import DETRGrounder
 from mesm_plugin.registry import MODELS
 
-GROUNDERS = ["CGDETR", "EaTR", "MomentDETR", "QDDETR", "TRDETR", "UVCOM"]
+GROUNDERS = ["CGDETR", "DETRGrounder", "EaTR", "MomentDETR", "QDDETR", "TRDETR", "UVCOM"]
 ALIGNERS: dict[str, dict[str, Any]] = {
     "CGDETRAligner": {"num_dummies": 3, "num_prompts": 4},
     "ConcatAligner": {},

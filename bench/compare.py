@@ -135,7 +135,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             def run(side: str, workload: str = workload) -> dict[str, Any]:
                 return measure(folders[side], workload, args.repeat)
 
-            compared[workload] = ratios(**in_turn(run, args.rounds))
+            try:
+                compared[workload] = ratios(**in_turn(run, args.rounds))
+            except RuntimeError as error:
+                print(error, file=sys.stderr)
+                return 1
             show(workload, (args.base, args.head), args.rounds, compared[workload])
     write(compared, args.json)
     return 0

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from bench.arguments import positive
 from bench.gpus import GPUS
 from bench.process_group import in_process_group
 from mesm_plugin.losses import IoUContrastiveLoss
@@ -129,10 +130,10 @@ def measure(ranks: int, queries: int, dims: int, rounds: int) -> dict[str, Any]:
 def main() -> None:
     """Prints the table, and writes it as JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ranks", type=int, nargs="+", help="numbers of processes (2 4 8; on paper up to 1024)")
-    parser.add_argument("--queries", type=int, default=31, help="of a process (31)")
-    parser.add_argument("--dims", type=int, default=256, help="of a sentence and a segment (256)")
-    parser.add_argument("--rounds", type=int, default=50, help="repetitions (50)")
+    parser.add_argument("--ranks", type=positive, nargs="+", help="numbers of processes (2 4 8; on paper up to 1024)")
+    parser.add_argument("--queries", type=positive, default=31, help="of a process (31)")
+    parser.add_argument("--dims", type=positive, default=256, help="of a sentence and a segment (256)")
+    parser.add_argument("--rounds", type=positive, default=50, help="repetitions (50)")
     parser.add_argument("--on-paper", action="store_true", help="estimate for GPUs instead of measuring here")
     parser.add_argument("--bandwidth", type=float, default=50, help="on paper: GB/s a process sends (50: 400 Gbit/s)")
     parser.add_argument("--latency", type=float, default=5, help="on paper: microseconds of a hop (5)")

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from bench.arguments import positive
 from bench.end_to_end import peak_rss_mb
 from bench.workloads import WORKLOADS
 from mesm_plugin.registry import MODELS
@@ -60,15 +61,12 @@ def measure(clips: int, queries: int, max_pair_clips: int | None = None) -> dict
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the result, writes it as JSON; 1 if the limit was passed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, default=3600, help="default: 3600, an hour at one clip a second")
-    parser.add_argument("--queries", type=int, default=1000, help="default: 1000")
-    parser.add_argument("--max-pair-clips", type=int, help="the grounder's argument; default: its own")
+    parser.add_argument("--clips", type=positive, default=3600, help="default: 3600, an hour at one clip a second")
+    parser.add_argument("--queries", type=positive, default=1000, help="default: 1000")
+    parser.add_argument("--max-pair-clips", type=positive, help="the grounder's argument; default: its own")
     parser.add_argument("--limit-gib", type=float, default=4.0, help="most resident memory (default: 4)")
     parser.add_argument("--json", type=Path, help="file to write the result to")
     args = parser.parse_args(argv)
-    for name in ("clips", "queries"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} must be at least 1, got {getattr(args, name)}")
     result = measure(args.clips, args.queries, args.max_pair_clips)
     print(
         "{queries} queries on {clips} clips: {inference_s:.1f} s, at most {peak_rss_gib:.2f} GiB resident, "

@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from bench.arguments import positive
 from bench.process_group import in_process_group
 from bench.workloads import WORKLOADS
 from mesm_plugin.registry import MODELS
@@ -90,9 +91,9 @@ def measure(ranks: int, bucket_mb: float, steps: int) -> dict[str, Any]:
 def main() -> None:
     """Prints the table, and writes it as JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ranks", type=int, default=2, help="processes (2)")
+    parser.add_argument("--ranks", type=positive, default=2, help="processes (2)")
     parser.add_argument("--bucket-mb", type=float, nargs="+", default=[2, 25], help="sizes of a bucket (2 25)")
-    parser.add_argument("--steps", type=int, default=5, help="measured steps (5)")
+    parser.add_argument("--steps", type=positive, default=5, help="measured steps (5)")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     args = parser.parse_args()
     rows = [measure(args.ranks, size, args.steps) for size in args.bucket_mb]

@@ -92,8 +92,9 @@ def fully_sharded(model: nn.Module) -> nn.Module:
     ]
     for module in (*parts, model):
         sharded = fully_shard(module, mesh=mesh, reshard_after_forward=False)
-        # Gloo has no mean.
-        sharded.set_force_sum_reduction_for_comms(get_device() == "cpu")
+        if get_device() == "cpu":
+            # Gloo has no mean. Early versions of PyTorch's fully_shard lack the method.
+            sharded.set_force_sum_reduction_for_comms(True)
     model.register_load_state_dict_pre_hook(_shard_weights)
     return model
 

@@ -157,8 +157,9 @@ def fuse(optimizer: torch.optim.Optimizer) -> None:
     """Makes an Adam or AdamW that has taken no step yet fused, unless its config says how it is to be run."""
     if not isinstance(optimizer, torch.optim.Adam) or optimizer.state:
         return
-    if any(group[name] for group in optimizer.param_groups for name in ("fused", "foreach", "differentiable")):
-        return
+    for group in optimizer.param_groups:
+        if group["fused"] is not None or group["foreach"] is not None or group["differentiable"]:
+            return
     for group in optimizer.param_groups:
         group["fused"] = True
     # What a GradScaler looks for.

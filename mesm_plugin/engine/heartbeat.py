@@ -60,6 +60,8 @@ class Heartbeat:
             or not dist.is_initialized()
             or dist.get_world_size() == 1
             or self._store is not None
+            # A group that met by a file or a store of its own has no address.
+            or "MASTER_ADDR" not in os.environ
         ):
             return
         host, first = os.environ["MASTER_ADDR"], dist.get_rank() == 0

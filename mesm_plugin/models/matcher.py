@@ -138,7 +138,8 @@ class MomentMatcher(nn.Module):
         cost = cost.nan_to_num(nan=NOT_FINITE, posinf=NOT_FINITE, neginf=-NOT_FINITE)
         num_spans, num_moments = cost.shape[1:]
         if num_moments > min(num_spans, MAX_SUBSET_MOMENTS):
-            on_device = num_spans <= MAX_SUBSET_SPANS and not cost.is_cpu
+            # SciPy is the faster one on a CPU, but no part of a graph.
+            on_device = num_spans <= MAX_SUBSET_SPANS and (torch.compiler.is_compiling() or not cost.is_cpu)
             return assign_many(cost, mask) if on_device else assign_by_scipy(cost, mask)
         # Padding costs nothing wherever it goes, so it does not disturb the moments.
         return assign_by_subsets(cost.masked_fill(~mask[:, None], 0.0)), mask

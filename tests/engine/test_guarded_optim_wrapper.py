@@ -8,7 +8,7 @@ import torch
 from mmengine.logging import MessageHub
 from torch import nn
 
-from mesm_plugin.engine.guarded_optim_wrapper import GuardedOptimWrapper
+from mesm_plugin.engine.guarded_optim_wrapper import GuardedOptimWrapper, fuse
 
 
 @pytest.fixture
@@ -83,3 +83,19 @@ def test_wrong_types(layer):
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="needs a GPU; use 'bfloat16' on a CPU"):
             wrapper_of(layer, dtype="float16")
+
+
+@pytest.mark.parametrize(
+    ("given", "fused"),
+    [
+        ({}, True),
+        ({"fused": False}, False),
+        ({"foreach": False}, None),
+        ({"foreach": True}, None),
+        ({"fused": True}, True),
+    ],
+)
+def test_adam_is_fused_unless_its_config_says_how_it_is_run(layer, given, fused):
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1, **given)
+    fuse(optimizer)
+    assert optimizer.param_groups[0]["fused"] is fused

@@ -94,3 +94,11 @@ def test_machine_code_equals_eager():
         expected, compiled = (loss_and_gradients(layer, loss, inputs) for loss in (function, graph))
         torch.testing.assert_close(compiled, expected)
     assert counters["stats"]["unique_graphs"] == 1
+
+
+def test_more_moments_than_subsets_are_made_for_are_matched_within_the_graph(mesm_config, make_batch):
+    torch.manual_seed(0)
+    model = MODELS.build(mesm_config)
+    inputs = LengthBuckets((9,), (8,), 9).pad(make_batch([5, 4], [1, 2])["inputs"])
+    compiled = loss_and_gradients(model, SingleGraph(model.loss, "loss", 1, "eager"), inputs)
+    torch.testing.assert_close(compiled, loss_and_gradients(model, model.loss, inputs), rtol=1e-4, atol=1e-5)

@@ -9,7 +9,9 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mesm_plugin.engine.padded_run import check_padded_run
 from mesm_plugin.engine.single_graph import SingleGraph
+from mesm_plugin.engine.trained_model import bare_model
 from mesm_plugin.registry import FUNCTIONS, HOOKS
 
 EXTRA_GRAPHS = 4
@@ -50,6 +52,7 @@ class CompileHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Prepares the training loader and `model.loss`."""
+        check_padded_run("CompileHook", runner.model, runner.train_loop)
         self._prepare(runner, runner.train_dataloader, "loss")
 
     def before_val(self, runner: Runner) -> None:
@@ -66,17 +69,18 @@ class CompileHook(Hook):
         """Makes a loader pad its batches, and replaces a method of the model by its compiled form.
 
         Raises:
-            ValueError: There are several processes, or the model has no such method.
+            ValueError: There are several processes, or the model has no such method, or counts padding.
         """
         if get_world_size() > 1:
             raise ValueError(
                 f"CompileHook takes one process, got {get_world_size()}: the losses of several are joined outside of "
                 "the graph. Leave it out of the config"
             )
-        model: Any = runner.model
+        model: Any = bare_model(runner.model)
         function = getattr(model, name, None)
         if not isinstance(model, nn.Module) or function is None:
             raise ValueError(f"CompileHook needs a grounder with the method {name!r}, got {type(model).__name__}")
+        check_padded_run("CompileHook", model)
         collate = FUNCTIONS.get("BucketedCollate")
         if not isinstance(function, SingleGraph):
             setattr(model, name, SingleGraph(function, f"{type(model).__name__}.{name}", self._graphs, self.backend))

@@ -6,11 +6,13 @@ from typing import Any
 import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch.optim import Optimizer
 
 from mesm_plugin.engine.graphed_step import GraphedStep
+from mesm_plugin.engine.padded_run import check_padded_run
 from mesm_plugin.registry import FUNCTIONS, HOOKS
 
 
@@ -56,7 +58,13 @@ class CudaGraphHook(Hook):
             ValueError: The run is one of those that are refused.
         """
         model: Any = runner.model
+        if is_model_wrapper(model):
+            raise ValueError(
+                f"CudaGraphHook takes one process, and a model that is not wrapped for several, got "
+                f"{type(model).__name__}: start without --nproc and --launcher, or leave the hook out of the config"
+            )
         check_capturable(runner.optim_wrapper, next(model.parameters()).device)
+        check_padded_run("CudaGraphHook", model, runner.train_loop)
         make_capturable(runner.optim_wrapper.optimizer)
         FUNCTIONS.get("BucketedCollate").install(runner.train_dataloader, self.clip_buckets, self.word_buckets)
         if not isinstance(model.train_step, GraphedStep):

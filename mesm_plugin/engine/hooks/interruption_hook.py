@@ -6,7 +6,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, is_distributed
+from mmengine.dist import all_reduce, barrier, is_distributed
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -95,10 +95,13 @@ class InterruptionHook(Hook):
         return int(number)
 
     def _save_and_stop(self, runner: Runner, number: int, iteration: int) -> None:
-        self._stop_listening()
         saver = next((hook for hook in runner.hooks if isinstance(hook, AtomicCheckpointHook)), None)
         name = signal.Signals(number).name
         if saver is None:
+            self._stop_listening()
             raise Interrupted(number, f"stopped by {name}; nothing was saved, as there is no AtomicCheckpointHook")
         path = saver.save_interrupted(runner, {"epoch": runner.epoch, "iter": iteration})
+        # One process writes. Launchers end all where one has ended, and their signal must not meet it while it does.
+        barrier()
+        self._stop_listening()
         raise Interrupted(number, f"stopped by {name}; saved {path}, from which --resume goes on")

@@ -53,7 +53,11 @@ def runner():
     torch._dynamo.reset()
     counters.clear()
     yield SimpleNamespace(
-        model=Model(), train_dataloader=loader("train", 12), val_dataloader=loader("val", 6), logger=Log()
+        model=Model(),
+        train_dataloader=loader("train", 12),
+        val_dataloader=loader("val", 6),
+        train_loop=None,
+        logger=Log(),
     )
     torch._dynamo.reset()
 

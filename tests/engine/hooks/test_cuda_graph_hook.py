@@ -77,6 +77,7 @@ def test_the_run_is_prepared(monkeypatch):
         model=model,
         optim_wrapper=wrapper(),
         train_dataloader=loader,
+        train_loop=None,
         logger=SimpleNamespace(warning=warnings.append),
     )
     HOOKS.build({"type": "CudaGraphHook"}).before_train(runner)

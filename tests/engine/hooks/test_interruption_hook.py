@@ -3,16 +3,22 @@
 
 import os
 import signal
+import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import HOOKS, DefaultScope
 from mmengine.visualization import Visualizer
 
+from bench.process_group import in_process_group
 from mesm_plugin.cli.main import main
 from mesm_plugin.engine.config_loading import read_config
+from mesm_plugin.engine.hooks import AtomicCheckpointHook, InterruptionHook
 from mesm_plugin.engine.hooks.interruption_hook import Interrupted
 from mesm_plugin.engine.launch import train
 from tests.engine.kill_trial import OPTIONS, losses, weights
@@ -117,3 +123,26 @@ def test_the_command_tells_how_to_go_on(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("mesm_plugin.engine.launch.train", stopped)
     assert main(["train", "mesm_synthetic", "--work-dir", str(tmp_path)]) == 128 + signal.SIGTERM
     assert "saved interrupted.pth, from which --resume goes on" in capsys.readouterr().err
+
+
+class SlowSaver(AtomicCheckpointHook):
+    """Writes for a second, in the first process."""
+
+    def save_interrupted(self, runner, position):
+        if get_rank() == 0:
+            time.sleep(1)
+            Path(runner.work_dir, "written").touch()
+        return Path(runner.work_dir, "written")
+
+
+def stop_all(rank, folder):
+    hook = InterruptionHook()
+    runner = SimpleNamespace(hooks=[SlowSaver()], work_dir=folder, epoch=0, iter=0, model=torch.nn.Linear(1, 1))
+    hook._signal = signal.SIGTERM if rank == 1 else 0
+    with pytest.raises(Interrupted):
+        hook.after_train_iter(runner, 0)
+    assert Path(folder, "written").exists()
+
+
+def test_no_process_ends_before_the_checkpoint_is_written(tmp_path):
+    in_process_group(stop_all, 2, str(tmp_path))

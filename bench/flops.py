@@ -73,11 +73,13 @@ def projected_attention_flops(
     in_weight: Tensor,
     out_weight: Tensor,
     heads: int,
+    bfloat16: bool = False,
     **_other: Any,
 ) -> int:
     """Of the forward pass over the valid queries, and over the keys that one of the query items needs.
 
-    The lesser of projecting the queries and outputs and of absorbing that into the keys and values.
+    The lesser of projecting the queries and outputs and of absorbing that into the keys and values, where the operator
+    chooses between them.
     """
     items, length, channels = query.shape
     queries = torch.full((items,), length) if query_mask is None else query_mask.sum(dim=1)
@@ -89,7 +91,8 @@ def projected_attention_flops(
     of_a_row = in_weight[:dims].numel() + out_weight.numel()
     projected = int(queries.sum()) * of_a_row + 2 * dims * pairs
     absorbed = rows * of_a_row + heads * (channels + len(out_weight)) * pairs
-    return 2 * (rows * in_weight[dims:].numel() + (projected if key is None else min(projected, absorbed)))
+    chooses = key is not None and not bfloat16
+    return 2 * (rows * in_weight[dims:].numel() + (min(projected, absorbed) if chooses else projected))
 
 
 def perceptron_flops(x: Tensor, weights: Sequence[Tensor], **_other: Any) -> int:

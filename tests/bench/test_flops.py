@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.flops import count_flops
+from bench.flops import count_flops, projected_attention_flops
 from mesm_plugin.kernels import feed_forward, masked_attention, projected_attention
 from mesm_plugin.kernels.cpu import operators_are_loaded
 
@@ -75,3 +75,7 @@ def test_projections_that_are_absorbed_into_few_keys_count_as_the_products_that_
     forward = 2 * (6 * 4 * 64 + 100 * 3 * 2 * 16)
     assert count_flops(run) == forward
     assert count_flops(lambda: run().sum().backward()) == 3 * forward
+    inputs = (query, key, mask, None, None, weight, out.weight, 2)
+    assert projected_attention_flops(*inputs) == forward
+    # Not in bfloat16: 100 queries are projected, attend and are projected again.
+    assert projected_attention_flops(*inputs, bfloat16=True) == 2 * (6 * 2 * 64 + 100 * 2 * 64 + 100 * 3 * 16)

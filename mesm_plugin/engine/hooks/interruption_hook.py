@@ -100,8 +100,10 @@ class InterruptionHook(Hook):
         if saver is None:
             self._stop_listening()
             raise Interrupted(number, f"stopped by {name}; nothing was saved, as there is no AtomicCheckpointHook")
-        path = saver.save_interrupted(runner, {"epoch": runner.epoch, "iter": iteration})
-        # One process writes. Launchers end all where one has ended, and their signal must not meet it while it does.
-        barrier()
-        self._stop_listening()
+        try:
+            path = saver.save_interrupted(runner, {"epoch": runner.epoch, "iter": iteration})
+            # One process writes. Launchers end all where one has ended: their signal must not meet it while it does.
+            barrier()
+        finally:
+            self._stop_listening()
         raise Interrupted(number, f"stopped by {name}; saved {path}, from which --resume goes on")

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.arguments import positive
 from bench.workloads import WORKLOADS
 from mesm_plugin.utils import atomic_file
 
@@ -146,15 +147,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_rounds(parser: argparse.ArgumentParser, argv: Sequence[str] | None, rounds: int) -> argparse.Namespace:
-    """Adds --rounds, --repeat and --json to the parser, parses, and ends the program where they are out of range."""
-    parser.add_argument("--rounds", type=int, default=rounds, help=f"how often each is measured (default: {rounds})")
-    parser.add_argument("--repeat", type=int, default=3, help="measured runs of a round (default: 3)")
+    """Adds --rounds, --repeat and --json to the parser, and parses."""
+    parser.add_argument(
+        "--rounds", type=positive, default=rounds, help=f"how often each is measured (default: {rounds})"
+    )
+    parser.add_argument("--repeat", type=positive, default=3, help="measured runs of a round (default: 3)")
     parser.add_argument("--json", type=Path, help="file to write the numbers to")
-    args = parser.parse_args(argv)
-    for name in ("rounds", "repeat"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} must be at least 1, got {getattr(args, name)}")
-    return args
+    return parser.parse_args(argv)
 
 
 def in_turn(run: Callable[[str], dict[str, Any]], rounds: int) -> dict[str, list[dict[str, Any]]]:

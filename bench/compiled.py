@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
+from bench.arguments import positive
 from bench.workloads import WORKLOADS, Workload
 from mesm_plugin.datasets.length_buckets import LengthBuckets
 from mesm_plugin.engine.single_graph import SingleGraph
@@ -92,14 +93,11 @@ def measure(name: str, batches: int, rounds: int, backend: str) -> dict[str, Any
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workload", choices=WORKLOADS, default="charades-clip-slowfast")
-    parser.add_argument("--batches", type=int, default=3, help="different batches")
-    parser.add_argument("--rounds", type=int, default=3, help="measured runs of each batch")
+    parser.add_argument("--batches", type=positive, default=3, help="different batches")
+    parser.add_argument("--rounds", type=positive, default=3, help="measured runs of each batch")
     parser.add_argument("--backend", default="inductor", help="of torch.compile")
     parser.add_argument("--json", type=Path, help="file to write the result to")
     arguments = parser.parse_args()
-    for option in ("batches", "rounds"):
-        if getattr(arguments, option) < 1:
-            parser.error(f"--{option} must be at least 1, got {getattr(arguments, option)}")
     result = measure(arguments.workload, arguments.batches, arguments.rounds, arguments.backend)
     for kind in ("train_step", "inference"):
         print(

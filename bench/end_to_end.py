@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from bench.arguments import positive
 from bench.flops import count_flops
 from bench.workloads import WORKLOADS
 from mesm_plugin.registry import MODELS
@@ -126,13 +127,11 @@ def measure(name: str, repeat: int, device: torch.device, amp: bool = False) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workload", choices=WORKLOADS, default="charades-clip-slowfast")
-    parser.add_argument("--repeat", type=int, default=5, help="measured runs")
+    parser.add_argument("--repeat", type=positive, default=5, help="measured runs")
     parser.add_argument("--amp", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--device", type=torch.device, default="cpu", help='"cpu" or "cuda"')
     parser.add_argument("--json", type=Path, help="file to write the result to")
     arguments = parser.parse_args()
-    if arguments.repeat < 1:
-        parser.error(f"--repeat must be at least 1, got {arguments.repeat}")
     if arguments.device.type == "cuda" and not torch.cuda.is_available():
         parser.error(f"--device {arguments.device}: PyTorch sees no GPU")
     result = measure(arguments.workload, arguments.repeat, arguments.device, arguments.amp)

@@ -24,6 +24,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from bench.arguments import positive
 from bench.peak_memory import peak_memory
 from bench.workloads import WORKLOADS, Workload
 from mesm_plugin.engine.figure_file import save_figure
@@ -174,10 +175,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measures, prints the exponents and writes numbers and picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for growth.json and growth.png")
-    parser.add_argument("--repeat", type=int, default=3, help="measured runs of a size (default: 3)")
+    parser.add_argument("--repeat", type=positive, default=3, help="measured runs of a size (default: 3)")
     args = parser.parse_args(argv)
-    if args.repeat < 1:
-        parser.error(f"--repeat must be at least 1, got {args.repeat}")
     points = []
     for axis, sizes in SIZES.items():
         measure = measure_loss if axis == "N of the contrastive loss" else measure_network

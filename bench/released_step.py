@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.arguments import positive
 from bench.end_to_end import peak_rss_mb, seconds_of
 from bench.workloads import WORKLOADS, Workload
 from mesm_plugin.utils import atomic_file
@@ -163,12 +164,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="checkout of the released code")
     parser.add_argument("--workload", choices=CONFIGS, default="charades-clip-slowfast")
-    parser.add_argument("--repeat", type=int, default=5, help="measured runs")
+    parser.add_argument("--repeat", type=positive, default=5, help="measured runs")
     parser.add_argument("--amp", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--json", type=Path, help="file to write the result to")
     arguments = parser.parse_args()
-    if arguments.repeat < 1:
-        parser.error(f"--repeat must be at least 1, got {arguments.repeat}")
     if not (arguments.folder / "runner.py").is_file():
         parser.error(f"{arguments.folder} has no runner.py: name a checkout of github.com/lntzm/MESM")
     result = measure(arguments.folder, arguments.workload, arguments.repeat, arguments.amp)

@@ -52,8 +52,7 @@ class CompileHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Prepares the training loader and `model.loss`."""
-        check_padded_run("CompileHook", runner.model, runner.train_loop)
-        self._prepare(runner, runner.train_dataloader, "loss")
+        self._prepare(runner, runner.train_dataloader, "loss", runner.train_loop)
 
     def before_val(self, runner: Runner) -> None:
         """Prepares the validation loader and `model.score_moments`."""
@@ -65,11 +64,11 @@ class CompileHook(Hook):
         if self.inference:
             self._prepare(runner, runner.test_dataloader, "score_moments")
 
-    def _prepare(self, runner: Runner, loader: DataLoader, name: str) -> None:
+    def _prepare(self, runner: Runner, loader: DataLoader, name: str, train_loop: Any = None) -> None:
         """Makes a loader pad its batches, and replaces a method of the model by its compiled form.
 
         Raises:
-            ValueError: There are several processes, or the model has no such method, or counts padding.
+            ValueError: There are several processes, no such method, or `check_padded_run` refuses the run.
         """
         if get_world_size() > 1:
             raise ValueError(
@@ -80,7 +79,7 @@ class CompileHook(Hook):
         function = getattr(model, name, None)
         if not isinstance(model, nn.Module) or function is None:
             raise ValueError(f"CompileHook needs a grounder with the method {name!r}, got {type(model).__name__}")
-        check_padded_run("CompileHook", model)
+        check_padded_run("CompileHook", model, train_loop)
         collate = FUNCTIONS.get("BucketedCollate")
         if not isinstance(function, SingleGraph):
             setattr(model, name, SingleGraph(function, f"{type(model).__name__}.{name}", self._graphs, self.backend))

@@ -131,7 +131,7 @@ struct AbsorbedAttention {
               const int64_t first = layout.query_ends[item] + start;
               const int64_t size = std::min(longest, layout.queries_of(item) - start);
               const at::Tensor of_rows = layout.query_rows.take(above, first, size, above_room);
-              add_columns<scalar_t>(of_rows, to_bias);
+              add_rows(of_rows, to_bias);
               at::Tensor result = layout.query_rows.target(grad_query, first, size, result_room);
               if (any) {
                 const at::Tensor x = query.take(layout.query_rows, first, size, room);
@@ -153,7 +153,7 @@ struct AbsorbedAttention {
                 }
                 to_keys.value.addmm_(dropped.t(), of_rows);
                 to_keys.key.addmm_(grads.t(), x);
-                add_columns<scalar_t>(grads, to_keys.offset);
+                add_rows(grads, to_keys.offset);
                 at::mm_out(result, grads, keys.key);
               } else {
                 result.zero_();
@@ -164,26 +164,24 @@ struct AbsorbedAttention {
         }
       });
     });
-    const int64_t rows = layout.key_rows.count();
     // Head by head: the gradients of what was absorbed.
     at::parallel_for(0, heads, 1, [&](int64_t begin, int64_t end) {
       const at::AutoDispatchBelowADInplaceOrView below;
       for (int64_t head = begin; head < end; ++head) {
-        const auto part = [&](const at::Tensor& x, int64_t dim) { return x.narrow(dim, head * head_dims(), head_dims()); };
-        const auto of_head = [&](const at::Tensor& x) { return x.narrow(0, 0, rows).narrow(1, head * head_dims(), head_dims()); };
+        const at::Tensor of_key = rows_of_head(key, head), of_value = rows_of_head(value, head);
         const at::Tensor to_key = gradients.key.select(1, head), to_value = gradients.value.select(1, head);
         const at::Tensor to_offset = gradients.offset.select(1, head);
-        at::Tensor out = of_head(grad_key);
-        at::mm_out(out, to_key, part(query_weight, 0).t());
-        out.addr_(to_offset, part(query_bias, 0));
-        out = of_head(grad_value);
-        at::mm_out(out, to_value, part(out_weight, 1));
-        out = part(grad_query_weight, 0);
-        at::mm_out(out, of_head(key).t(), to_key);
-        out = part(grad_query_bias, 0);
-        at::mv_out(out, of_head(key).t(), to_offset);
-        out = part(grad_out_weight, 1);
-        at::mm_out(out, to_value.t(), of_head(value));
+        at::Tensor out = rows_of_head(grad_key, head);
+        at::mm_out(out, to_key, of_head(query_weight, 0, head).t());
+        out.addr_(to_offset, of_head(query_bias, 0, head));
+        out = rows_of_head(grad_value, head);
+        at::mm_out(out, to_value, of_head(out_weight, 1, head));
+        out = of_head(grad_query_weight, 0, head);
+        at::mm_out(out, of_key.t(), to_key);
+        out = of_head(grad_query_bias, 0, head);
+        at::mv_out(out, of_key.t(), to_offset);
+        out = of_head(grad_out_weight, 1, head);
+        at::mm_out(out, to_value.t(), of_value);
       }
     });
   }
@@ -219,6 +217,16 @@ struct AbsorbedAttention {
     return static_cast<T>(1 / std::sqrt(static_cast<double>(head_dims())));
   }
 
+  // The part of a dimension of size D' that belongs to a head.
+  at::Tensor of_head(const at::Tensor& x, int64_t dim, int64_t head) const {
+    return x.narrow(dim, head * head_dims(), head_dims());
+  }
+  // That of the rows which are in use, of packed ones.
+  at::Tensor rows_of_head(const at::Tensor& x, int64_t head) const {
+    return of_head(x.narrow(0, 0, layout.key_rows.count()), 1, head);
+  }
+
+  // Forward and backward pass each do this: to keep it would take `heads` rows for each key.
   Factors absorb() const {
     const int64_t rows = layout.key_rows.count();
     Factors out{
@@ -227,14 +235,13 @@ struct AbsorbedAttention {
     at::parallel_for(0, heads, 1, [&](int64_t begin, int64_t end) {
       const at::AutoDispatchBelowADInplaceOrView below;
       for (int64_t head = begin; head < end; ++head) {
-        const auto part = [&](const at::Tensor& x, int64_t dim) { return x.narrow(dim, head * head_dims(), head_dims()); };
-        const at::Tensor of_key = part(key.narrow(0, 0, rows), 1), of_value = part(value.narrow(0, 0, rows), 1);
+        const at::Tensor of_key = rows_of_head(key, head), of_value = rows_of_head(value, head);
         at::Tensor to = out.key.select(1, head);
-        at::mm_out(to, of_key, part(query_weight, 0));
+        at::mm_out(to, of_key, of_head(query_weight, 0, head));
         to = out.offset.select(1, head);
-        at::mv_out(to, of_key, part(query_bias, 0));
+        at::mv_out(to, of_key, of_head(query_bias, 0, head));
         to = out.value.select(1, head);
-        at::mm_out(to, of_value, part(out_weight, 1).t());
+        at::mm_out(to, of_value, of_head(out_weight, 1, head).t());
       }
     });
     return out;
@@ -249,14 +256,6 @@ struct AbsorbedAttention {
   void drop(const T* weights, T* out, int64_t width, int64_t row) const {
     const uint64_t block = row * blocks_of(layout.key_length * heads);
     drop_weights(weights, out, width, block, seed, threshold_of(p), static_cast<T>(1 / (1 - p)));
-  }
-
-  template <typename T>
-  static void add_columns(const at::Tensor& rows, const at::Tensor& sums) {
-    const int64_t width = rows.size(1);
-    for (int64_t i = 0; i < rows.size(0); ++i) {
-      accumulate<T>(sums.mutable_data_ptr<T>(), rows.const_data_ptr<T>() + i * width, width);
-    }
   }
 
   // Softmax over the keys of each head of a row of dot products (keys, heads); writes the logarithms of the sums of

@@ -109,12 +109,7 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> perceptron_backward
         const Tensor from = (layer > 0 ? hidden[layer - 1] : input).narrow(0, start, size);
         const Tensor factor = mesm::rows_factor(inner, bfloat16);
         grad_weights[layer].add_product(thread, factor.t(), mesm::rows_factor(from, bfloat16));
-        AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "perceptron_backward", [&] {
-          const int64_t dims = inner.size(1);
-          scalar_t* const sum = partial_biases[layer].mutable_data_ptr<scalar_t>() + thread * dims;
-          const scalar_t* const rows = inner.const_data_ptr<scalar_t>();
-          for (int64_t i = 0; i < size; ++i) mesm::accumulate(sum, rows + i * dims, dims);
-        });
+        mesm::add_rows(inner, partial_biases[layer][thread]);
         if (layer == 0) {
           if (!of_x) continue;
           Tensor to = grad_x.narrow(0, start, size);

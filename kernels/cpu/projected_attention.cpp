@@ -228,12 +228,7 @@ void attend_backward(
       mesm::product_out(to, factor, out_factor);
       out_weight_sums.add_product(
           thread, factor.t(), mesm::rows_factor(attended.narrow(0, start, size), bfloat16));
-      AT_DISPATCH_FLOATING_TYPES(above.scalar_type(), "projected_attention_backward", [&] {
-        scalar_t* const to_bias = grad_out_bias[thread].mutable_data_ptr<scalar_t>();
-        const scalar_t* const from = rows.const_data_ptr<scalar_t>();
-        const int64_t width = rows.size(1);
-        for (int64_t i = 0; i < size; ++i) mesm::accumulate(to_bias, from + i * width, width);
-      });
+      mesm::add_rows(rows, grad_out_bias[thread]);
     }
   });
 

@@ -87,12 +87,7 @@ inline void project_backward(
       const at::Tensor above_factor = rows_factor(above, bfloat16);
       grad_weight.add_product(
           thread, above_factor.t(), rows_factor(source.take(rows, start, size, room), bfloat16));
-      AT_DISPATCH_FLOATING_TYPES(gradient.scalar_type(), "projected_attention_backward", [&] {
-        const int64_t dims = above.size(1);
-        const scalar_t* const from = above.const_data_ptr<scalar_t>();
-        scalar_t* const to = to_bias.mutable_data_ptr<scalar_t>();
-        for (int64_t i = 0; i < size; ++i) accumulate(to, from + i * dims, dims);
-      });
+      add_rows(above, to_bias);
       if (adds) {
         at::Tensor old = rows.take(grad_source, start, size, room);
         add_product(old, above_factor, factor);

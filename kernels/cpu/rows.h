@@ -4,6 +4,7 @@
 
 #pragma once
 
+#include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 
@@ -158,6 +159,16 @@ inline void accumulate(float* sum, const c10::BFloat16* x, int64_t size) {
     widen(x + start, chunk, rest);
     accumulate<float>(sum + start, chunk, rest);
   }
+}
+
+// Adds the rows of a matrix (R, D) up in `sums` (D,), both contiguous.
+inline void add_rows(const at::Tensor& rows, const at::Tensor& sums) {
+  const int64_t dims = rows.size(1);
+  AT_DISPATCH_FLOATING_TYPES(rows.scalar_type(), "add_rows", [&] {
+    const scalar_t* const from = rows.const_data_ptr<scalar_t>();
+    scalar_t* const to = sums.mutable_data_ptr<scalar_t>();
+    for (int64_t i = 0; i < rows.size(0); ++i) accumulate(to, from + i * dims, dims);
+  });
 }
 
 template <typename T>

@@ -30,9 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vocabulary",
         metavar="FILE",
-        help="GloVe_tokenized_count.txt or CLIP_tokenized_count.txt (default: published)",
+        help="GloVe_tokenized_count.txt or CLIP_tokenized_count.txt (default: the published one)",
     )
-    parser.add_argument("--classes", metavar="N", type=int, help="words of the vocabulary that have a class")
+    parser.add_argument(
+        "--classes",
+        metavar="N",
+        type=int,
+        help="words of the vocabulary that have a class (default: that of the config, or 1111)",
+    )
     parser.add_argument(
         "--features",
         metavar="FILE",

@@ -255,7 +255,7 @@ struct AbsorbedAttention {
   template <typename T>
   void drop(const T* weights, T* out, int64_t width, int64_t row) const {
     const uint64_t block = row * blocks_of(layout.key_length * heads);
-    drop_weights(weights, out, width, block, seed, threshold_of(p), static_cast<T>(1 / (1 - p)));
+    drop_row(weights, out, width, block, seed, p);
   }
 
   // Softmax over the keys of each head of a row of dot products (keys, heads); writes the logarithms of the sums of
@@ -288,12 +288,17 @@ struct AbsorbedAttention {
         sums[head] += row[head];
       }
     }
+    for (int64_t head = 0; head < heads; ++head) {
+      const T total = sums[head];
+      sums[head] = largest[head] + std::log(total);
+      largest[head] = T(1) / total;
+    }
+    const T* const factor = largest;
     for (int64_t key = 0; key < keys; ++key) {
       T* const row = x + key * heads;
 #pragma omp simd
-      for (int64_t head = 0; head < heads; ++head) row[head] /= sums[head];
+      for (int64_t head = 0; head < heads; ++head) row[head] *= factor[head];
     }
-    for (int64_t head = 0; head < heads; ++head) sums[head] = largest[head] + std::log(sums[head]);
   }
 
   // The same weights once more, from what the other one wrote.

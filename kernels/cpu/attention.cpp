@@ -104,7 +104,7 @@ std::tuple<Tensor, Tensor> attention_cpu(
         const int64_t item = unit / heads, head = unit % heads;
         const int64_t queries = items.keys[item] > 0 ? items.queries[item] : 0;
         const auto to = head_to<scalar_t>(out, item, head);
-        for (int64_t i = queries; i < length; ++i) std::fill_n(to.row(i), value.size(3), scalar_t(0));
+        to.clear(queries, length, value.size(3));
         if (queries == 0) continue;
         items.padding(item, padding);
         const mesm::Head<scalar_t> attention{
@@ -153,11 +153,9 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward_cpu(
         const auto to_query = head_to<scalar_t>(grad_query, item, head);
         const auto to_key = head_to<scalar_t>(grad_key, item, head);
         const auto to_value = head_to<scalar_t>(grad_value, item, head);
-        for (int64_t i = queries; i < length; ++i) std::fill_n(to_query.row(i), query.size(3), scalar_t(0));
-        for (int64_t i = 0; i < most_keys; ++i) {
-          std::fill_n(to_key.row(i), key.size(3), scalar_t(0));
-          std::fill_n(to_value.row(i), value.size(3), scalar_t(0));
-        }
+        to_query.clear(queries, length, query.size(3));
+        to_key.clear(0, most_keys, key.size(3));
+        to_value.clear(0, most_keys, value.size(3));
         if (queries == 0) continue;
         items.padding(item, padding);
         const mesm::Head<scalar_t> attention{

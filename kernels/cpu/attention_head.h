@@ -39,10 +39,16 @@ inline float exponential(float x) {
 }
 inline double exponential(double x) { return std::exp(x); }
 
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#else
+constexpr int kVectorBytes = 32;
+#endif
+
 template <typename T>
 struct Vector {
-  static constexpr int kSize = 32 / sizeof(T);
-  typedef T Type __attribute__((vector_size(32)));
+  static constexpr int kSize = kVectorBytes / sizeof(T);
+  typedef T Type __attribute__((vector_size(kVectorBytes)));
 };
 
 // Columns of a product that are kept in registers, and how long a buffer's rows must be so that none of them is cut.
@@ -157,46 +163,38 @@ inline T softmax_row(T* __restrict x, const T* __restrict padding, int64_t keys,
   return largest + std::log(total);
 }
 
-// The same weights once more, from what the other one returned.
-template <typename T>
-inline void softmax_row_again(T* __restrict x, const T* __restrict padding, int64_t keys, T scale, T sum) {
-#pragma omp simd
-  for (int64_t i = 0; i < keys; ++i) {
-    const T difference = x[i] * scale - sum;
-    // Above 0 by a rounding error at most.
-    const T y = exponential(difference > T(0) ? T(0) : difference);
-    x[i] = padding[i] == T(0) ? y : T(0);
-  }
-}
-
-// A row of weights after dropout; each row's random words begin at a block of their own. `out` may be `weights`.
-template <typename T>
-inline void drop_weights(
-    const T* weights, T* out, int64_t keys, uint64_t first_block, uint64_t seed, uint32_t threshold, T scale) {
-  for_blocks(0, blocks_of(keys), keys, first_block, seed, true, [=](int64_t start, auto count, const uint32_t* words) {
-    const T* const from = weights + start;
-    T* const to = out + start;
-#pragma omp simd
-    for (int i = 0; i < count; ++i) to[i] = from[i] * (words[i] < threshold ? T(0) : scale);
-  });
-}
-
-// Gradient of a row of dot products, written over that of its weights: scale * (dropped * gradient - weights * delta).
+// The backward pass of a row in one go. Turns dot products `x` into the weights that the forward pass made of them,
+// after dropout, by what it returned, and the gradient of these weights into that of the dot products:
+// scale * (dropped * gradient - weights * delta).
 template <typename T>
 inline void softmax_row_backward(
+    T* __restrict x,
     T* __restrict gradient,
-    const T* weights,
-    const T* dropped,
-    const T* __restrict above,
-    const T* __restrict out,
+    const T* __restrict padding,
     int64_t keys,
-    int64_t dims,
-    T scale) {
-  T delta = 0;
-#pragma omp simd reduction(+ : delta)
-  for (int64_t i = 0; i < dims; ++i) delta += above[i] * out[i];
+    T scale,
+    T sum,
+    T delta,
+    uint64_t first_block,
+    uint64_t seed,
+    double p) {
+  const uint32_t threshold = threshold_of(p);
+  const T kept = static_cast<T>(1 / (1 - p));
+  const auto work = [=](int64_t start, auto count, const uint32_t* words) {
+    T* __restrict const at = x + start;
+    T* __restrict const grads = gradient + start;
+    const T* __restrict const pad = padding + start;
 #pragma omp simd
-  for (int64_t i = 0; i < keys; ++i) gradient[i] = scale * (dropped[i] * gradient[i] - weights[i] * delta);
+    for (int i = 0; i < count; ++i) {
+      const T difference = at[i] * scale - sum;
+      // Above 0 by a rounding error at most.
+      const T y = exponential(difference > T(0) ? T(0) : difference);
+      const T weight = pad[i] == T(0) ? y : T(0), dropped = weight * (words[i] < threshold ? T(0) : kept);
+      grads[i] = scale * (dropped * grads[i] - weight * delta);
+      at[i] = dropped;
+    }
+  };
+  for_blocks(0, blocks_of(keys), keys, first_block, seed, p > 0, work);
 }
 
 // Rows of a head: its numbers lie together in each of them.
@@ -205,8 +203,13 @@ struct Rows {
   T* data;
   int64_t stride;
   T* row(int64_t i) const { return data + i * stride; }
+  // Zeros in the rows [begin, end), each of `dims` numbers.
+  void clear(int64_t begin, int64_t end, int64_t dims) const {
+    for (int64_t i = begin; i < end; ++i) std::fill_n(row(i), dims, T(0));
+  }
 };
 
+// Each row's random words begin at a block of their own.
 struct Drop {
   double p;
   uint64_t seed, first_block;
@@ -237,7 +240,7 @@ struct Head {
       for (int64_t i = 0; i < size; ++i) {
         T* const row = weights + i * width;
         sums[start + i] = softmax_row(row, padding, keys, scale);
-        if (drop.p > 0) drop_row_of(row, row, start + i);
+        if (drop.p > 0) drop_row(row, row, keys, first_block(start + i), drop.seed, drop.p);
       }
       product<T, false>(
           weights, width, 1, value.data, value.stride, out.row(start), out.stride, size, keys, value_dims);
@@ -254,12 +257,11 @@ struct Head {
       Rows<T> grad_value,
       std::vector<T>& room) const {
     const int64_t width = padded<T>(keys);
-    room.resize((dims + value_dims + 3 * kQueries) * width);
+    room.resize((dims + value_dims + 2 * kQueries) * width);
     T* const keys_across = room.data();
     T* const values_across = keys_across + dims * width;
     T* const weights = values_across + value_dims * width;
     T* const gradients = weights + kQueries * width;
-    T* const dropped = drop.p > 0 ? gradients + kQueries * width : weights;
     transpose(key.data, key.stride, keys, dims, keys_across, width);
     transpose(value.data, value.stride, keys, value_dims, values_across, width);
     for (int64_t start = 0; start < queries; start += kQueries) {
@@ -268,21 +270,17 @@ struct Head {
       product<T, false>(
           above.row(start), above.stride, 1, values_across, width, gradients, width, size, value_dims, width);
       for (int64_t i = 0; i < size; ++i) {
-        T* const row = weights + i * width;
-        softmax_row_again(row, padding, keys, scale, sums[start + i]);
-        if (drop.p > 0) drop_row_of(row, dropped + i * width, start + i);
+        const T* const of_row = above.row(start + i);
+        const T* const attended = out.row(start + i);
+        T delta = 0;
+#pragma omp simd reduction(+ : delta)
+        for (int64_t j = 0; j < value_dims; ++j) delta += of_row[j] * attended[j];
         softmax_row_backward(
-            gradients + i * width,
-            row,
-            dropped + i * width,
-            above.row(start + i),
-            out.row(start + i),
-            keys,
-            value_dims,
-            scale);
+            weights + i * width, gradients + i * width, padding, keys, scale, sums[start + i], delta,
+            first_block(start + i), drop.seed, drop.p);
       }
       product<T, true>(
-          dropped, 1, width, above.row(start), above.stride, grad_value.data, grad_value.stride, keys, size,
+          weights, 1, width, above.row(start), above.stride, grad_value.data, grad_value.stride, keys, size,
           value_dims);
       product<T, true>(
           gradients, 1, width, query.row(start), query.stride, grad_key.data, grad_key.stride, keys, size, dims);
@@ -296,16 +294,7 @@ struct Head {
     product<T, false>(query.row(start), query.stride, 1, keys_across, width, weights, width, size, dims, width);
   }
 
-  void drop_row_of(const T* weights, T* out, int64_t query_row) const {
-    drop_weights(
-        weights,
-        out,
-        keys,
-        drop.first_block + query_row * blocks_of(keys),
-        drop.seed,
-        threshold_of(drop.p),
-        static_cast<T>(1 / (1 - drop.p)));
-  }
+  uint64_t first_block(int64_t query_row) const { return drop.first_block + query_row * blocks_of(keys); }
 };
 
 }  // namespace mesm

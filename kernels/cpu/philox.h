@@ -100,4 +100,17 @@ inline void for_blocks(
 
 inline int64_t blocks_of(int64_t size) { return (size + kBlock - 1) / kBlock; }
 
+// A row after dropout, whose words begin at `first_block`; `out` may be `x`.
+template <typename T>
+inline void drop_row(const T* x, T* out, int64_t size, uint64_t first_block, uint64_t seed, double p) {
+  const uint32_t threshold = threshold_of(p);
+  const T scale = static_cast<T>(1 / (1 - p));
+  for_blocks(0, blocks_of(size), size, first_block, seed, p > 0, [=](int64_t start, auto count, const uint32_t* words) {
+    const T* const from = x + start;
+    T* const to = out + start;
+#pragma omp simd
+    for (int i = 0; i < count; ++i) to[i] = from[i] * (words[i] < threshold ? T(0) : scale);
+  });
+}
+
 }  // namespace mesm

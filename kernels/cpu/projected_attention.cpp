@@ -12,7 +12,6 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -165,7 +164,7 @@ Kept projected_attention_cpu(
         const mesm::Rows<scalar_t> to{
             attended.mutable_data_ptr<scalar_t>() + first * dims + head * head_dims, dims};
         if (!layout.padding(item, padding)) {
-          for (int64_t i = 0; i < queries; ++i) std::fill_n(to.row(i), head_dims, scalar_t(0));
+          to.clear(0, queries, head_dims);
           continue;
         }
         head_of<scalar_t>(packed, layout, item, head, heads, padding, seed, p)
@@ -238,14 +237,19 @@ void attend_backward(
     at::parallel_for(0, layout.key_items * heads, 1, [&](int64_t begin, int64_t end) {
       std::vector<scalar_t> room, padding;
       for (int64_t unit = begin; unit < end; ++unit) {
-        const int64_t key_item = unit / heads, head = unit % heads, at_key = layout.key_ends[key_item] * dims;
+        const int64_t key_item = unit / heads, head = unit % heads;
+        const int64_t at_key = layout.key_ends[key_item] * dims + head * head_dims;
+        const mesm::Rows<scalar_t> to_key{grad_key.mutable_data_ptr<scalar_t>() + at_key, dims};
+        const mesm::Rows<scalar_t> to_value{grad_value.mutable_data_ptr<scalar_t>() + at_key, dims};
+        to_key.clear(0, layout.keys_of(key_item), head_dims);
+        to_value.clear(0, layout.keys_of(key_item), head_dims);
         for (const int64_t item : layout.members[key_item]) {
           const int64_t first = layout.query_ends[item], queries = layout.queries_of(item);
           if (queries == 0) continue;
           const int64_t at = first * dims + head * head_dims;
           const mesm::Rows<scalar_t> to{grad_query.mutable_data_ptr<scalar_t>() + at, dims};
           if (!layout.padding(item, padding)) {
-            for (int64_t i = 0; i < queries; ++i) std::fill_n(to.row(i), head_dims, scalar_t(0));
+            to.clear(0, queries, head_dims);
             continue;
           }
           head_of<scalar_t>(packed, layout, item, head, heads, padding, seed, p)
@@ -254,8 +258,8 @@ void attend_backward(
                   {attended.const_data_ptr<scalar_t>() + at, dims},
                   sums.const_data_ptr<scalar_t>() + first * heads + head * queries,
                   to,
-                  {grad_key.mutable_data_ptr<scalar_t>() + at_key + head * head_dims, dims},
-                  {grad_value.mutable_data_ptr<scalar_t>() + at_key + head * head_dims, dims},
+                  to_key,
+                  to_value,
                   room);
         }
       }
@@ -302,7 +306,7 @@ Gradients projected_attention_backward_cpu(
   const Tensor above = gradient.contiguous().view({-1, out_weight.size(0)});
   Tensor to_query = at::empty(query.sizes(), query.options());
   layout.query_rows.fill_others(to_rows(to_query));
-  const Tensor grad_key = at::zeros_like(packed.key), grad_value = at::zeros_like(packed.value);
+  const Tensor grad_key = at::empty_like(packed.key), grad_value = at::empty_like(packed.value);
   Tensor grad_in_weight = at::empty(in_weight.sizes(), in_weight.options());
   const Tensor grad_out_weight = at::empty(out_weight.sizes(), out_weight.options());
   const auto grad_weights = grad_in_weight.chunk(3);

@@ -30,20 +30,6 @@ inline void add_dropped(
   });
 }
 
-// The gradient of the update, from that of the sum.
-template <typename T>
-inline void drop_row(
-    const T* __restrict x, T* __restrict out, int64_t dims, uint64_t first_block, uint64_t seed, double p) {
-  const uint32_t threshold = threshold_of(p);
-  const T scale = static_cast<T>(1 / (1 - p));
-  for_blocks(0, blocks_of(dims), dims, first_block, seed, p > 0, [=](int64_t start, auto count, const uint32_t* words) {
-    const T* const from = x + start;
-    T* const to = out + start;
-#pragma omp simd
-    for (int i = 0; i < count; ++i) to[i] = from[i] * (words[i] < threshold ? T(0) : scale);
-  });
-}
-
 // Mean and reciprocal deviation of a row, by which its backward pass normalises again.
 template <typename T>
 struct Moments {

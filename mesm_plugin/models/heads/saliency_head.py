@@ -4,6 +4,7 @@
 from torch import Tensor, nn
 
 from mesm_plugin.kernels import Linear
+from mesm_plugin.kernels.cpu.replaceable import replaceable
 from mesm_plugin.models.layers import MLP
 from mesm_plugin.registry import MODELS
 
@@ -32,7 +33,13 @@ class GlobalTokenSaliencyHead(nn.Module):
                 "GlobalTokenSaliencyHead needs a global token: use GlobalTokenEncoder as the encoder, or "
                 "MLPSaliencyHead as the saliency head"
             )
-        scores = self.clip_projection(clips) @ self.token_projection(token)[:, :, None]
+        token = self.token_projection(token)[:, :, None]
+        if replaceable(self.clip_projection):
+            # (W c + b) . t = c . (W^T t) + b . t projects one token instead of all clips.
+            weight, bias = self.clip_projection.weight, self.clip_projection.bias
+            scores = clips @ (weight.t() @ token) + (bias @ token)[:, None]
+        else:
+            scores = self.clip_projection(clips) @ token
         return scores[..., 0] * clips.shape[-1] ** -0.5
 
 

@@ -138,7 +138,9 @@ class DETREncoder(nn.Module):
         x = torch.cat((token[:, None], x), dim=1)
         position = torch.cat((token_position[:, None], position), dim=1)
         x = self._encode(x, position, F.pad(mask, (1, 0), value=token_is_key), F.pad(mask, (1, 0), value=True))
-        return x[:, 1:], x[:, 0]
+        # Slices would each make a gradient as large as x, and add them up.
+        token, x = x.split((1, x.shape[1] - 1), dim=1)
+        return x, token[:, 0]
 
 
 @MODELS.register_module()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mesm_plugin.models.aligners.base_aligner import AlignerOutput, BaseAligner
-from mesm_plugin.models.layers import AdaptiveAttentionLayer, DETREncoder, masked_mean
+from mesm_plugin.models.layers import AdaptiveAttentionLayer, DETREncoder, init_xavier_uniform, masked_mean
 from mesm_plugin.registry import MODELS
 
 DEFAULTS: Mapping[str, Any] = MappingProxyType({})
@@ -84,9 +84,7 @@ class CGDETRAligner(BaseAligner):
         self.dummy_position = nn.Parameter(torch.randn(num_dummies, dims))
         self.dummy_encoder = encoder(text_heads, dummy_layers)
         self.layers = nn.ModuleList(AdaptiveAttentionLayer(dims, heads, ffn_dims, dropout) for _ in range(num_layers))
-        for parameter in self.layers.parameters():
-            if parameter.dim() > 1:
-                nn.init.xavier_uniform_(parameter)
+        init_xavier_uniform(self.layers)
         self.prompts = nn.Parameter(torch.randn(num_prompts, dims))
         self.sentence_token = nn.Parameter(torch.randn(dims))
         self.sentence_position = nn.Parameter(torch.randn(dims))

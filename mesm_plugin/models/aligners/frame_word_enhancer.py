@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mesm_plugin.kernels import Backend, Linear
-from mesm_plugin.models.layers import InputProjection
+from mesm_plugin.models.layers import InputProjection, init_xavier_uniform
 from mesm_plugin.models.layers.cross_attention_layer import TwoWayCrossAttentionLayer, UpdateForm
 from mesm_plugin.registry import MODELS
 
@@ -74,9 +74,7 @@ class FrameWordEnhancer(nn.Module):
             TwoWayCrossAttentionLayer(dims, heads, ffn_dims, dropout, update, separate_ffn, kernel_backend)
             for _ in range(num_layers)
         )
-        for parameter in self.layers.parameters():
-            if parameter.dim() > 1:
-                nn.init.xavier_uniform_(parameter)
+        init_xavier_uniform(self.layers)
         self.tokens_are_features = token_dims is not None
         self.mask_token = nn.Parameter(torch.zeros(token_dims or dims))
         self.unknown_token = nn.Parameter(torch.zeros(token_dims or dims))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mesm_plugin.kernels import Backend
 from mesm_plugin.models.aligners.base_aligner import AlignerOutput, BaseAligner
-from mesm_plugin.models.layers import Prototypes, cross_attention_stack, random_walk
+from mesm_plugin.models.layers import Prototypes, cross_attention_stack, init_xavier_uniform, random_walk
 from mesm_plugin.registry import MODELS
 
 
@@ -26,8 +26,7 @@ class LocalConvolution(nn.Module):
         self.first = nn.Conv1d(dims, dims, 1)
         self.second = nn.Conv1d(dims, dims, 3, padding=1)
         self.third = nn.Conv1d(dims, dims, 1)
-        for convolution in (self.first, self.second, self.third):
-            nn.init.xavier_uniform_(convolution.weight)
+        init_xavier_uniform(self)
 
     def forward(self, clips: Tensor, mask: Tensor) -> Tensor:
         """Convolves clips (P, Lv, D) under mask (P, Lv) bool, True = valid; returns (P, Lv, D)."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mesm_plugin.models.aligners import AlignerOutput
 from mesm_plugin.models.grounders.detr_grounder import (
@@ -17,7 +17,7 @@ from mesm_plugin.models.grounders.detr_grounder import (
     ProjectedFeatures,
 )
 from mesm_plugin.models.grounders.moment_detr import MomentDETR
-from mesm_plugin.models.layers import EventDecoder
+from mesm_plugin.models.layers import EventDecoder, init_zeros
 from mesm_plugin.registry import MODELS
 
 
@@ -52,11 +52,8 @@ class EaTR(DETRGrounder):
                 "take a DETRGrounder"
             )
         self.event_weight = event_weight
-        last = self.moment_head.span[-1]
-        assert isinstance(last, nn.Linear)
         # Moments are the anchors at first.
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        init_zeros(self.moment_head.span[-1])
 
     def decode(
         self,

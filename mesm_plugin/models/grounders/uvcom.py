@@ -17,7 +17,7 @@ from mesm_plugin.models.grounders.detr_grounder import (
 )
 from mesm_plugin.models.grounders.qd_detr import QDDETR
 from mesm_plugin.models.heads import SimilarityHead
-from mesm_plugin.models.layers import ClipPooling, masked_mean
+from mesm_plugin.models.layers import ClipPooling, init_xavier_uniform, masked_mean
 from mesm_plugin.registry import MODELS
 
 DEFAULTS: Mapping[str, Any] = MappingProxyType({})
@@ -72,9 +72,7 @@ class UVCOM(DETRGrounder):
             parts.append(self.similarity_head)
             self.similarity_loss = MODELS.build(dict(similarity_loss), default_args={"type": "VideoSentenceLoss"})
         for part in parts:
-            for parameter in part.parameters():
-                if parameter.dim() > 1:
-                    nn.init.xavier_uniform_(parameter)
+            init_xavier_uniform(part)
 
     def decode(
         self,

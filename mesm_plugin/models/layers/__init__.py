@@ -8,6 +8,7 @@ from mesm_plugin.models.layers.decoder import DABDecoder, inverse_sigmoid
 from mesm_plugin.models.layers.detr_decoder import DETRDecoder
 from mesm_plugin.models.layers.encoder import DETREncoder, GlobalTokenEncoder
 from mesm_plugin.models.layers.event_decoder import EventDecoder
+from mesm_plugin.models.layers.initialisation import init_xavier_uniform, init_zeros
 from mesm_plugin.models.layers.mlp import MLP, InputProjection
 from mesm_plugin.models.layers.pooling import masked_mean
 from mesm_plugin.models.layers.positions import LearnedWordPosition, anchor_position, clip_position
@@ -34,6 +35,8 @@ __all__ = [
     "anchor_position",
     "clip_position",
     "cross_attention_stack",
+    "init_xavier_uniform",
+    "init_zeros",
     "inverse_sigmoid",
     "masked_mean",
     "random_walk",

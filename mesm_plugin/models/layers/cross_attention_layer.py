@@ -6,6 +6,7 @@ from typing import Literal, cast
 from torch import Tensor, nn
 
 from mesm_plugin.kernels import Backend, Dropout, SharedCrossAttention, add_norm, feed_forward
+from mesm_plugin.models.layers.initialisation import init_xavier_uniform
 
 UpdateForm = Literal["add_mlp", "add_norm_ffn"]
 
@@ -121,9 +122,7 @@ def cross_attention_stack(
     layers = nn.ModuleList(
         CrossAttentionLayer(dims, heads, ffn_dims, dropout, kernel_backend=kernel_backend) for _ in range(num_layers)
     )
-    for parameter in layers.parameters():
-        if parameter.dim() > 1:
-            nn.init.xavier_uniform_(parameter)
+    init_xavier_uniform(layers)
     return layers
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mesm_plugin.kernels import Dropout, Linear, add_norm, feed_forward, masked_attention
 from mesm_plugin.models.layers.activation import Activation, build_activation
+from mesm_plugin.models.layers.initialisation import init_xavier_uniform
 from mesm_plugin.models.layers.mlp import MLP
 from mesm_plugin.models.layers.positions import anchor_position
 from mesm_plugin.registry import MODELS
@@ -196,9 +197,7 @@ class DABDecoder(nn.Module):
         self.sine_scale = MLP(dims, dims, dims, 2)
         self.width_head = MLP(dims, dims, 1, 2)
         self.refinement_head = MLP(dims, dims, 2, 3)
-        for parameter in self.parameters():
-            if parameter.dim() > 1:
-                nn.init.xavier_uniform_(parameter)
+        init_xavier_uniform(self)
         last = self.refinement_head[-1]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.bias)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from mesm_plugin.kernels import Dropout, SharedCrossAttention, add_norm, feed_forward
 from mesm_plugin.models.layers.encoder import SelfAttention
+from mesm_plugin.models.layers.initialisation import init_xavier_uniform
 from mesm_plugin.registry import MODELS
 
 
@@ -77,9 +78,7 @@ class DETRDecoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(DETRDecoderLayer(dims, heads, ffn_dims, dropout) for _ in range(num_layers))
         self.norm = nn.LayerNorm(dims)
-        for parameter in self.parameters():
-            if parameter.dim() > 1:
-                nn.init.xavier_uniform_(parameter)
+        init_xavier_uniform(self)
         self.object_queries = nn.Parameter(torch.randn(num_queries, dims))
 
     def forward(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mesm_plugin.kernels import Dropout, add_norm, feed_forward, masked_attention, projected_attention
 from mesm_plugin.models.layers.activation import Activation, build_activation
+from mesm_plugin.models.layers.initialisation import init_xavier_uniform
 from mesm_plugin.registry import MODELS
 
 
@@ -105,9 +106,7 @@ class DETREncoder(nn.Module):
         self.layers = nn.ModuleList(
             TransformerEncoderLayer(dims, heads, ffn_dims, dropout, activation) for _ in range(num_layers)
         )
-        for parameter in self.layers.parameters():
-            if parameter.dim() > 1:
-                nn.init.xavier_uniform_(parameter)
+        init_xavier_uniform(self.layers)
 
     def forward(
         self, x: Tensor, position: Tensor, mask: Tensor, token: Tensor | None = None

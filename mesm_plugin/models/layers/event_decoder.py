@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from mesm_plugin.kernels import SharedCrossAttention
 from mesm_plugin.models.layers.decoder import DABDecoderLayer, inverse_sigmoid
 from mesm_plugin.models.layers.encoder import SelfAttention
+from mesm_plugin.models.layers.initialisation import init_xavier_uniform, init_zeros
 from mesm_plugin.models.layers.mlp import MLP
 from mesm_plugin.models.layers.positions import anchor_position
 from mesm_plugin.models.layers.slot_attention import SlotAttention
@@ -85,14 +86,9 @@ class EventDecoder(nn.Module):
         self.sine_scale = MLP(dims, dims, dims, 2)
         self.width_head = MLP(dims, dims, 1, 2)
         self.slots = nn.Parameter(torch.empty(num_queries, dims))
-        for parameter in self.parameters():
-            if parameter.dim() > 1:
-                nn.init.xavier_uniform_(parameter)
+        init_xavier_uniform(self)
         self.event_head = MLP(dims, dims, 2, 3)
-        last = self.event_head[-1]
-        assert isinstance(last, nn.Linear)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        init_zeros(self.event_head[-1])
 
     def find_events(self, clips: Tensor, clips_position: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Finds the events of each video, whatever is asked about it.

@@ -1,0 +1,17 @@
+# Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
+import torch
+from torch import nn
+
+from mesm_plugin.models.layers import init_xavier_uniform
+
+
+def test_draws_matrices_in_order_and_leaves_vectors() -> None:
+    module = nn.Sequential(nn.Linear(3, 5), nn.LayerNorm(5), nn.Conv1d(5, 2, 3))
+    vectors = [x.clone() for x in module.parameters() if x.dim() == 1]
+    torch.manual_seed(0)
+    init_xavier_uniform(module)
+    torch.manual_seed(0)
+    for drawn in (module[0].weight, module[2].weight):
+        assert torch.equal(drawn, nn.init.xavier_uniform_(torch.empty_like(drawn)))
+    for before, after in zip(vectors, (x for x in module.parameters() if x.dim() == 1), strict=True):
+        assert torch.equal(before, after)

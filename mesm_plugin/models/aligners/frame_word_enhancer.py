@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from mesm_plugin.kernels import Backend, Linear
 from mesm_plugin.models.layers import InputProjection, init_xavier_uniform
-from mesm_plugin.models.layers.cross_attention_layer import TwoWayCrossAttentionLayer, UpdateForm
+from mesm_plugin.models.layers.attention_update import UpdateForm
+from mesm_plugin.models.layers.cross_attention_layer import TwoWayCrossAttentionLayer
 from mesm_plugin.registry import MODELS
 
 

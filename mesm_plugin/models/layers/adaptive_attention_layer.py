@@ -4,7 +4,7 @@
 import torch
 from torch import Tensor, nn
 
-from mesm_plugin.models.layers.cross_attention_layer import AddNormFFN
+from mesm_plugin.models.layers.attention_update import AddNormFFN
 
 
 class AdaptiveAttention(nn.Module):

@@ -3,8 +3,8 @@
 
 from torch import Tensor, nn
 
+from mesm_plugin.models.layers.masked_mean import masked_mean
 from mesm_plugin.models.layers.mlp import MLP
-from mesm_plugin.models.layers.pooling import masked_mean
 
 
 class ClipPooling(nn.Module):

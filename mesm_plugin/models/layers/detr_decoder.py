@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from mesm_plugin.kernels import Dropout, SharedCrossAttention, add_norm, feed_forward
-from mesm_plugin.models.layers.encoder import SelfAttention
 from mesm_plugin.models.layers.initialisation import init_xavier_uniform
+from mesm_plugin.models.layers.self_attention import SelfAttention
 from mesm_plugin.registry import MODELS
 
 

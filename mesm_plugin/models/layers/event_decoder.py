@@ -5,11 +5,11 @@ import torch
 from torch import Tensor, nn
 
 from mesm_plugin.kernels import SharedCrossAttention
-from mesm_plugin.models.layers.decoder import DABDecoderLayer, inverse_sigmoid
-from mesm_plugin.models.layers.encoder import SelfAttention
+from mesm_plugin.models.layers.dab_decoder import DABDecoderLayer, inverse_sigmoid
 from mesm_plugin.models.layers.initialisation import init_xavier_uniform, init_zeros
 from mesm_plugin.models.layers.mlp import MLP
 from mesm_plugin.models.layers.positions import anchor_position
+from mesm_plugin.models.layers.self_attention import SelfAttention
 from mesm_plugin.models.layers.slot_attention import SlotAttention
 from mesm_plugin.registry import MODELS
 

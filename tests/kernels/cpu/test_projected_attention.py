@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from mesm_plugin.kernels import SharedCrossAttention, projected_attention
 from mesm_plugin.kernels.cpu import suitable as suitable_module
 from mesm_plugin.kernels.cpu.suitable import has_bfloat16
-from mesm_plugin.models.layers.encoder import SelfAttention
+from mesm_plugin.models.layers.self_attention import SelfAttention
 
 DIMS, HEADS = 16, 2
 INDEX = torch.tensor([0, 2, 2, 0, 2])

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mesm_plugin.models import DABDecoder
-from mesm_plugin.models.layers import anchor_position, clip_position, inverse_sigmoid
+from mesm_plugin.models.layers import clip_position, inverse_sigmoid
 
 SIZES = {"dims": 16, "heads": 2, "ffn_dims": 24, "num_layers": 2, "num_queries": 4, "dropout": 0.0}
 
@@ -47,18 +47,6 @@ def test_padded_clips_have_no_influence() -> None:
     clips[1, 4:] = 100.0
     other, _ = decoder(clips, position, torch.arange(2), mask)
     torch.testing.assert_close(states, other)
-
-
-def test_positions_by_hand() -> None:
-    torch.testing.assert_close(
-        clip_position(torch.tensor([[True, True, False]]), 4)[0, :, :2],
-        torch.tensor([[0.0, -1.0], [0.0, 1.0], [0.0, 1.0]]),
-        atol=1e-5,
-        rtol=0,
-    )
-    encoded = anchor_position(torch.tensor([0.25, 0.5]), 8)
-    torch.testing.assert_close(encoded[:2], torch.tensor([1.0, 0.0]), atol=1e-5, rtol=0)
-    torch.testing.assert_close(encoded[4:6], torch.tensor([0.0, -1.0]), atol=1e-5, rtol=0)
 
 
 def test_inverse_sigmoid_is_bounded() -> None:

@@ -2,6 +2,7 @@
 """Linear layers with ReLU between them."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -10,26 +11,32 @@ from mesm_plugin.kernels.cpu.replaceable import replaceable, standard
 from mesm_plugin.kernels.cpu.suitable import in_float32, products_in_bfloat16, suitable
 
 
-def perceptron(x: Tensor, layers: Sequence[nn.Linear]) -> Tensor:
-    """Applies linear layers, with ReLU between them.
+def perceptron(x: Tensor, modules: Sequence[nn.Module]) -> Tensor:
+    """Applies modules one after the other: linear layers with a ReLU between each two, or what took their place.
 
     On a CPU a C++ operator does it, where it takes the tensors (float32 or float64, up to three layers with biases) and
-    no layer has hooks. Under autocast to bfloat16 the factors of its products and the products are rounded to it; all
+    no module has hooks. Under autocast to bfloat16 the factors of its products and the products are rounded to it; all
     else, and what comes out, is float32.
 
     Args:
         x: (..., channels of the first layer).
-        layers: At least one.
+        modules: Layer, ReLU, layer, ...
 
     Returns:
         (..., channels of the last layer).
     """
-    out = _by_operator(x, layers) if replaceable(*layers) else None
+    layers, activations = modules[::2], modules[1::2]
+    known = (
+        len(modules) % 2 == 1
+        and all(isinstance(layer, nn.Linear) for layer in layers)
+        and all(isinstance(activation, nn.ReLU) for activation in activations)
+    )
+    out = _by_operator(x, cast("Sequence[nn.Linear]", layers)) if known and replaceable(*modules) else None
     if out is not None:
         return out
-    for layer in layers[:-1]:
-        x = layer(x).relu()
-    return layers[-1](x)
+    for module in modules:
+        x = module(x)
+    return x
 
 
 def _by_operator(x: Tensor, layers: Sequence[nn.Linear]) -> Tensor | None:

@@ -1,12 +1,9 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """The perceptron of decoders, heads and slots."""
 
-from typing import cast
-
 from torch import Tensor, nn
 
 from mesm_plugin.kernels import perceptron
-from mesm_plugin.kernels.cpu.replaceable import replaceable
 
 
 class MLP(nn.Sequential):
@@ -28,9 +25,4 @@ class MLP(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps x (..., in_dims) to (..., out_dims)."""
-        modules = list(self)
-        layers, activations = modules[::2], modules[1::2]
-        linear = all(isinstance(module, nn.Linear) for module in layers)
-        if linear and replaceable(*activations) and all(isinstance(module, nn.ReLU) for module in activations):
-            return perceptron(x, cast("list[nn.Linear]", layers))
-        return super().forward(x)
+        return perceptron(x, list(self))

@@ -8,9 +8,10 @@ from torch import nn
 from mesm_plugin.kernels import perceptron
 
 
-def layers_of(*channels: int, dtype: torch.dtype = torch.float64) -> list[nn.Linear]:
+def layers_of(*channels: int, dtype: torch.dtype = torch.float64) -> nn.Sequential:
     torch.manual_seed(0)
-    return [nn.Linear(a, b, dtype=dtype) for a, b in itertools.pairwise(channels)]
+    layers = [(nn.Linear(a, b, dtype=dtype), nn.ReLU()) for a, b in itertools.pairwise(channels)]
+    return nn.Sequential(*itertools.chain(*layers))[:-1]
 
 
 @pytest.mark.parametrize("channels", [(5, 3), (5, 70, 2), (4, 8, 8, 1), (2, 3, 4, 5, 6)])
@@ -19,13 +20,9 @@ def layers_of(*channels: int, dtype: torch.dtype = torch.float64) -> list[nn.Lin
 def test_equals_pytorch(channels: tuple[int, ...], rows: tuple[int, ...], dtype: torch.dtype) -> None:
     layers = layers_of(*channels, dtype=dtype)
     x = torch.randn(*rows, channels[0], dtype=dtype, requires_grad=True)
-    truth = x
-    for layer in layers[:-1]:
-        truth = layer(truth).relu()
-    truth = layers[-1](truth)
-    ours = perceptron(x, layers)
+    ours, truth = perceptron(x, list(layers)), layers(x)
     torch.testing.assert_close(ours, truth)
-    inputs = [x, *(p for layer in layers for p in layer.parameters())]
+    inputs = [x, *layers.parameters()]
     weights = torch.randn_like(truth)
     gradients = (torch.autograd.grad((out * weights).sum(), inputs) for out in (ours, truth))
     for a, b in zip(*gradients, strict=True):
@@ -35,15 +32,14 @@ def test_equals_pytorch(channels: tuple[int, ...], rows: tuple[int, ...], dtype:
 def test_input_without_gradient() -> None:
     layers = layers_of(4, 6, 2)
     x = torch.randn(5, 4, dtype=torch.float64)
-    perceptron(x, layers).sum().backward()
+    perceptron(x, list(layers)).sum().backward()
     hidden = layers[0](x).relu()
-    assert layers[1].weight.grad is not None
-    torch.testing.assert_close(layers[1].weight.grad, hidden.sum(dim=0).expand(2, -1))
+    torch.testing.assert_close(layers[2].weight.grad, hidden.sum(dim=0).expand(2, -1))
 
 
 def test_what_is_not_a_number_stays_visible() -> None:
     layers = layers_of(2, 3, 1, dtype=torch.float32)
-    out = perceptron(torch.tensor([[torch.nan, 1.0], [1.0, 1.0]]), layers)
+    out = perceptron(torch.tensor([[torch.nan, 1.0], [1.0, 1.0]]), list(layers))
     assert out.isnan().tolist() == [[True], [False]]
 
 
@@ -65,6 +61,6 @@ def test_other_products_of_autocast_are_those_of_pytorch(
     layers = layers_of(3, 4, 2, dtype=torch.float32)
     x = torch.randn(5, 3)
     with torch.autocast("cpu", dtype):
-        out = perceptron(x, layers)
+        out = perceptron(x, list(layers))
         assert out.dtype == dtype
-        assert torch.equal(out, layers[1](layers[0](x).relu()))
+        assert torch.equal(out, layers(x))

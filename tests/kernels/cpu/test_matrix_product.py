@@ -116,7 +116,9 @@ class PerceptronCase(Case):
             self.named |= {f"weight{i}": layer.weight, f"bias{i}": layer.bias}
 
     def ours(self) -> Tensor:
-        return perceptron(self.named["x"], self.layers)[self.mask]
+        first, second, third = self.layers
+        modules = [first, nn.ReLU(), second, nn.ReLU(), third]
+        return perceptron(self.named["x"], modules)[self.mask]
 
     def truth(self, linear: Linear, **named: Tensor) -> Tensor:
         x = named["x"]

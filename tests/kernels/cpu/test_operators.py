@@ -26,7 +26,7 @@ def run_with_ours(kind: str, layers: nn.ModuleDict, x: Tensor, y: Tensor, more: 
             names = ("linear1", "activation", "dropout", "linear2", "norm")
             return feed_forward(x, y, *(layers[name] for name in names))
         case "perceptron":
-            return perceptron(x, [layers["linear1"], layers["linear2"]])
+            return perceptron(x, [layers["linear1"], layers["relu"], layers["linear2"]])
         case "add_norm":
             return torch.cat(add_norm(x, y, layers["dropout"], layers["norm"]))
         case "attention":
@@ -45,7 +45,7 @@ def run_with_pytorch(kind: str, layers: nn.ModuleDict, x: Tensor, y: Tensor, mor
             hidden = dropout(layers["activation"](layers["linear1"](x)))
             return layers["norm"](y + dropout(layers["linear2"](hidden)))
         case "perceptron":
-            return layers["linear2"](layers["linear1"](x).relu())
+            return layers["linear2"](layers["relu"](layers["linear1"](x)))
         case "add_norm":
             total = x + layers["dropout"](y)
             return torch.cat((total, layers["norm"](total)))
@@ -64,7 +64,7 @@ def run_with_pytorch(kind: str, layers: nn.ModuleDict, x: Tensor, y: Tensor, mor
 
 LAYERS = {
     "feed_forward": ["linear1", "activation", "dropout", "linear2", "norm"],
-    "perceptron": ["linear1", "linear2"],
+    "perceptron": ["linear1", "relu", "linear2"],
     "add_norm": ["dropout", "norm"],
     "attention": [],
     "projected_attention": ["out"],
@@ -80,6 +80,7 @@ class Block:
         known: dict[str, Callable[[], nn.Module]] = {
             "linear1": lambda: nn.Linear(DIMS, 12),
             "activation": lambda: nn.PReLU(init=0.3),
+            "relu": nn.ReLU,
             "dropout": lambda: nn.Dropout(0.0),
             "linear2": lambda: nn.Linear(12, DIMS),
             "norm": lambda: nn.LayerNorm(DIMS),

@@ -18,7 +18,7 @@ class Adapted(nn.Module):
         return self.layer(x) + self.update(x)
 
 
-@pytest.mark.parametrize("change", ["nothing", "adapter", "norm", "activation", "dropout", "hook of an activation"])
+@pytest.mark.parametrize("change", ["nothing", "adapter", "norm", "activation", "dropout", "relu", "hook"])
 def test_equals_its_layers_one_by_one(change: str) -> None:
     torch.manual_seed(0)
     mlp = MLP(5, 6, 3, 3)
@@ -30,7 +30,9 @@ def test_equals_its_layers_one_by_one(change: str) -> None:
         mlp[1] = nn.GELU()
     elif change == "dropout":
         mlp.append(nn.Dropout(1.0))
-    elif change == "hook of an activation":
+    elif change == "relu":
+        mlp.append(nn.ReLU())
+    elif change == "hook":
         mlp[1].register_forward_hook(lambda _layer, _args, out: out + 1)
     x = torch.randn(4, 5)
     truth = x

@@ -2,8 +2,6 @@
 """CG-DETR's way of bringing clips and words together: clips attend to words as far as they belong to them."""
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +9,8 @@ from torch import Tensor, nn
 
 from mesm_plugin.models.aligners.base_aligner import AlignerOutput, BaseAligner
 from mesm_plugin.models.layers import AdaptiveAttentionLayer, DETREncoder, init_xavier_uniform, masked_mean
+from mesm_plugin.models.parts import DEFAULTS, Config, build_part
 from mesm_plugin.registry import MODELS
-
-DEFAULTS: Mapping[str, Any] = MappingProxyType({})
 
 
 @MODELS.register_module()
@@ -63,10 +60,10 @@ class CGDETRAligner(BaseAligner):
         sentence_layers: int = 1,
         moment_layers: int = 1,
         text_heads: int = 8,
-        attention_saliency_loss: Mapping[str, Any] = DEFAULTS,
-        moment_sentence_loss: Mapping[str, Any] = DEFAULTS,
-        distillation_loss: Mapping[str, Any] = DEFAULTS,
-        orthogonality_loss: Mapping[str, Any] = DEFAULTS,
+        attention_saliency_loss: Config = DEFAULTS,
+        moment_sentence_loss: Config = DEFAULTS,
+        distillation_loss: Config = DEFAULTS,
+        orthogonality_loss: Config = DEFAULTS,
     ) -> None:
         super().__init__()
         if num_chosen_prompts > num_prompts:
@@ -74,9 +71,6 @@ class CGDETRAligner(BaseAligner):
 
         def encoder(heads: int, num_layers: int) -> DETREncoder:
             return DETREncoder(dims, heads, ffn_dims, num_layers, dropout, activation="prelu", skips_padding=False)
-
-        def build_loss(config: Mapping[str, Any], default_type: str) -> nn.Module:
-            return MODELS.build(dict(config), default_args={"type": default_type})
 
         self.num_chosen_prompts = num_chosen_prompts
         self.token_types = nn.Parameter(torch.randn(2, dims) * 0.02)
@@ -92,10 +86,10 @@ class CGDETRAligner(BaseAligner):
         self.moment_token = nn.Parameter(torch.randn(dims))
         self.moment_position = nn.Parameter(torch.randn(dims))
         self.moment_encoder = encoder(heads, moment_layers)
-        self.attention_saliency_loss = build_loss(attention_saliency_loss, "AttentionSaliencyLoss")
-        self.moment_sentence_loss = build_loss(moment_sentence_loss, "MomentSentenceLoss")
-        self.distillation_loss = build_loss(distillation_loss, "AttentionDistillationLoss")
-        self.orthogonality_loss = build_loss(orthogonality_loss, "OrthogonalityLoss")
+        self.attention_saliency_loss = build_part(attention_saliency_loss, "AttentionSaliencyLoss")
+        self.moment_sentence_loss = build_part(moment_sentence_loss, "MomentSentenceLoss")
+        self.distillation_loss = build_part(distillation_loss, "AttentionDistillationLoss")
+        self.orthogonality_loss = build_part(orthogonality_loss, "OrthogonalityLoss")
 
     def forward(
         self,

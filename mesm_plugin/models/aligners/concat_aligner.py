@@ -2,12 +2,12 @@
 """Moment-DETR's way of bringing clips and words together: the encoder sees both."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from torch import Tensor
 
 from mesm_plugin.models.aligners.base_aligner import AlignerOutput, BaseAligner
 from mesm_plugin.models.layers import LearnedWordPosition
+from mesm_plugin.models.parts import Config
 from mesm_plugin.registry import MODELS
 
 
@@ -22,7 +22,7 @@ class ConcatAligner(BaseAligner):
 
     independent_queries = True
 
-    def __init__(self, dims: int = 256, word_position: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, dims: int = 256, word_position: Config | None = None) -> None:
         super().__init__()
         self.word_position = LearnedWordPosition(dims, **word_position) if word_position is not None else None
 

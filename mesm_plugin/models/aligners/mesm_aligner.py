@@ -2,8 +2,6 @@
 """MESM's aligner: FW-MESM, SS-MESM and the modality aligner."""
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +9,8 @@ from torch import Tensor, nn
 from mesm_plugin.kernels import Backend
 from mesm_plugin.models.aligners.base_aligner import AlignerOutput, BaseAligner
 from mesm_plugin.models.layers import LearnedWordPosition, cross_attention_stack, masked_mean
+from mesm_plugin.models.parts import DEFAULTS, Config, build_part
 from mesm_plugin.registry import MODELS
-
-DEFAULTS: Mapping[str, Any] = MappingProxyType({})
 
 
 @MODELS.register_module()
@@ -42,29 +39,25 @@ class MESMAligner(BaseAligner):
         ffn_dims: int = 1024,
         dropout: float = 0.1,
         num_layers: int = 2,
-        frame_word: Mapping[str, Any] | None = DEFAULTS,
-        segment_sentence: Mapping[str, Any] | None = DEFAULTS,
-        word_position: Mapping[str, Any] | None = None,
-        masked_word_loss: Mapping[str, Any] = DEFAULTS,
-        contrastive_loss: Mapping[str, Any] = DEFAULTS,
+        frame_word: Config | None = DEFAULTS,
+        segment_sentence: Config | None = DEFAULTS,
+        word_position: Config | None = None,
+        masked_word_loss: Config = DEFAULTS,
+        contrastive_loss: Config = DEFAULTS,
         kernel_backend: Backend = "auto",
     ) -> None:
         super().__init__()
         # Components that know nothing of backends can take part as long as none is chosen.
         backend = {} if kernel_backend == "auto" else {"kernel_backend": kernel_backend}
         shared = {"dims": dims, "heads": heads, "ffn_dims": ffn_dims, "dropout": dropout, **backend}
-
-        def build(config: Mapping[str, Any], default_type: str, **defaults: Any) -> nn.Module:
-            return MODELS.build(dict(config), default_args={"type": default_type, **defaults})
-
         self.frame_word: nn.Module | None = None
         self.segment_sentence: nn.Module | None = None
         if frame_word is not None:
-            self.frame_word = build(frame_word, "FrameWordEnhancer", **shared)
-            self.masked_word_loss = build(masked_word_loss, "MaskedWordLoss")
+            self.frame_word = build_part(frame_word, "FrameWordEnhancer", **shared)
+            self.masked_word_loss = build_part(masked_word_loss, "MaskedWordLoss")
         if segment_sentence is not None:
-            self.segment_sentence = build(segment_sentence, "SegmentSentenceEnhancer", **shared)
-            self.contrastive_loss = build(contrastive_loss, "IoUContrastiveLoss", **backend)
+            self.segment_sentence = build_part(segment_sentence, "SegmentSentenceEnhancer", **shared)
+            self.contrastive_loss = build_part(contrastive_loss, "IoUContrastiveLoss", **backend)
         self.independent_queries = all(
             part is None or getattr(part, "independent_queries", False)
             for part in (self.frame_word, self.segment_sentence)

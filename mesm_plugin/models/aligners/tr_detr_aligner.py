@@ -2,8 +2,6 @@
 """TR-DETR's way of bringing clips and words together: both are aligned before the network, then fused twice."""
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,9 +9,8 @@ from torch import Tensor
 from mesm_plugin.kernels import Backend
 from mesm_plugin.models.aligners.base_aligner import AlignerOutput, BaseAligner
 from mesm_plugin.models.layers import TrilinearFusion, cross_attention_stack, masked_mean
+from mesm_plugin.models.parts import DEFAULTS, Config, build_part
 from mesm_plugin.registry import MODELS
-
-DEFAULTS: Mapping[str, Any] = MappingProxyType({})
 
 
 @MODELS.register_module()
@@ -44,8 +41,8 @@ class TRDETRAligner(BaseAligner):
         ffn_dims: int = 1024,
         dropout: float = 0.1,
         num_layers: int = 2,
-        clip_sentence_loss: Mapping[str, Any] = DEFAULTS,
-        contrastive_loss: Mapping[str, Any] = DEFAULTS,
+        clip_sentence_loss: Config = DEFAULTS,
+        contrastive_loss: Config = DEFAULTS,
         count_padding: bool = False,
         kernel_backend: Backend = "auto",
     ) -> None:
@@ -53,8 +50,8 @@ class TRDETRAligner(BaseAligner):
         self.count_padding = count_padding
         self.fusion = TrilinearFusion(dims, dropout)
         self.layers = cross_attention_stack(num_layers, dims, heads, ffn_dims, dropout, kernel_backend)
-        self.clip_sentence_loss = MODELS.build({"type": "ClipSentenceLoss", **clip_sentence_loss})
-        self.contrastive_loss = MODELS.build({"type": "VideoSentenceContrastiveLoss", **contrastive_loss})
+        self.clip_sentence_loss = build_part(clip_sentence_loss, "ClipSentenceLoss")
+        self.contrastive_loss = build_part(contrastive_loss, "VideoSentenceContrastiveLoss")
 
     def forward(
         self,

@@ -1,7 +1,6 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """The grounder: projections, aligner, encoder, decoder, heads and losses, each chosen by config."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -18,11 +17,9 @@ from mesm_plugin.models.grounders.post_process import MomentPostProcess
 from mesm_plugin.models.grounders.query_chunks import query_chunks
 from mesm_plugin.models.heads import FOREGROUND, MomentHead
 from mesm_plugin.models.layers import InputProjection, clip_position
+from mesm_plugin.models.parts import DEFAULTS, Config, build_grounder_part
 from mesm_plugin.registry import MODELS
 from mesm_plugin.structures import GroundingDataSample, cxw_to_xx
-
-Config = Mapping[str, Any]
-DEFAULTS: Config = MappingProxyType({})
 
 
 @dataclass
@@ -184,7 +181,7 @@ class DETRGrounder(BaseModel):
 
         def build(part: str, config: Config) -> Any:
             full = config if "type" in config else {**self.default_parts[part], **config}
-            return build_part(part, full, shared, type(self).__name__)
+            return build_grounder_part(part, full, shared, type(self).__name__)
 
         self.dims = dims
         self.video_projection = InputProjection(video_dims, dims, projection_layers, projection_dropout, "clip")
@@ -433,21 +430,3 @@ def _scores_of(output: GrounderOutput, queries: int) -> tuple[Tensor, Tensor]:
     scores = output.logits[-1].float().softmax(dim=-1)[..., FOREGROUND]
     moments = torch.cat((cxw_to_xx(output.spans[-1].float()), scores[..., None]), dim=-1)
     return moments, output.saliency[:queries].float()
-
-
-def build_part(part: str, config: Config, shared: Mapping[str, Any], grounder: str) -> Any:
-    """Builds a part of a grounder, with those of the shared arguments that it takes and its config does not set.
-
-    Raises:
-        ValueError: The config sets another `dims` than the grounder's.
-    """
-    if config.get("dims", shared["dims"]) != shared["dims"]:
-        name = getattr(config["type"], "__name__", config["type"])
-        raise ValueError(
-            f"the {part} {name} has dims={config['dims']}, but its grounder {grounder} has "
-            f"dims={shared['dims']}: leave dims out of the {part}'s config, or set the grounder's"
-        )
-    component = MODELS.find(config["type"]) if isinstance(config["type"], str) else config["type"]
-    # An unknown type is left to the registry, whose message lists near names.
-    taken = inspect.signature(component).parameters if component is not None else {}
-    return MODELS.build(dict(config), default_args={name: shared[name] for name in shared if name in taken})

@@ -18,9 +18,8 @@ from mesm_plugin.models.grounders.detr_grounder import (
 from mesm_plugin.models.grounders.qd_detr import QDDETR
 from mesm_plugin.models.heads import SimilarityHead
 from mesm_plugin.models.layers import ClipPooling, init_xavier_uniform, masked_mean
+from mesm_plugin.models.parts import DEFAULTS, Config, build_part
 from mesm_plugin.registry import MODELS
-
-DEFAULTS: Mapping[str, Any] = MappingProxyType({})
 
 
 @MODELS.register_module()
@@ -57,7 +56,7 @@ class UVCOM(DETRGrounder):
         *args: Any,
         pooling_iterations: int = 5,
         mlp_dims: int = 1024,
-        similarity_loss: Mapping[str, Any] | None = DEFAULTS,
+        similarity_loss: Config | None = DEFAULTS,
         count_padding: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -70,7 +69,7 @@ class UVCOM(DETRGrounder):
         if similarity_loss is not None:
             self.similarity_head = SimilarityHead(self.dims, mlp_dims)
             parts.append(self.similarity_head)
-            self.similarity_loss = MODELS.build(dict(similarity_loss), default_args={"type": "VideoSentenceLoss"})
+            self.similarity_loss = build_part(similarity_loss, "VideoSentenceLoss")
         for part in parts:
             init_xavier_uniform(part)
 

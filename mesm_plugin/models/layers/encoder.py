@@ -23,7 +23,7 @@ class TransformerEncoderLayer(nn.Module):
         activation: Activation inside the FFN.
     """
 
-    def __init__(self, dims: int, heads: int, ffn_dims: int, dropout: float, activation: Activation = "prelu") -> None:
+    def __init__(self, dims: int, heads: int, ffn_dims: int, dropout: float, activation: Activation) -> None:
         super().__init__()
         self.attention = SelfAttention(dims, heads, dropout)
         self.norm1 = nn.LayerNorm(dims)
@@ -121,7 +121,6 @@ class GlobalTokenEncoder(DETREncoder):
         ffn_dims: Channels inside the FFN.
         num_layers: Encoder layers.
         dropout: Dropout of attention weights, in the FFN and before the residuals.
-        activation: Activation inside the FFN.
         token_is_key: Whether clips attend to the global token (QD-DETR) or not (released MESM).
         adds_token: Whether the encoded global token is added to the encoded clips and context (CG-DETR).
         learned_token: Whether there is a learned global token, for aligners that give none.
@@ -135,13 +134,12 @@ class GlobalTokenEncoder(DETREncoder):
         ffn_dims: int = 1024,
         num_layers: int = 2,
         dropout: float = 0.1,
-        activation: Activation = "prelu",
         token_is_key: bool = False,
         adds_token: bool = False,
         learned_token: bool = True,
         skips_padding: bool = True,
     ) -> None:
-        super().__init__(dims, heads, ffn_dims, num_layers, dropout, activation, skips_padding)
+        super().__init__(dims, heads, ffn_dims, num_layers, dropout, "prelu", skips_padding)
         self.token_is_key = token_is_key
         self.adds_token = adds_token
         self.global_token = nn.Parameter(torch.randn(dims)) if learned_token else None

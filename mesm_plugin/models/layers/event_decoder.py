@@ -13,6 +13,8 @@ from mesm_plugin.models.layers.self_attention import SelfAttention
 from mesm_plugin.models.layers.slot_attention import SlotAttention
 from mesm_plugin.registry import MODELS
 
+_ATTENTION_DROPOUT = 0.1
+
 
 class GatedFusion(nn.Module):
     """Brings the sentence into the states, each as far as it agrees with it (as in EaTR).
@@ -20,14 +22,13 @@ class GatedFusion(nn.Module):
     Args:
         dims: D.
         dropout: Dropout of what is added to the states.
-        attention_dropout: Dropout of attention weights.
     """
 
-    def __init__(self, dims: int, dropout: float, attention_dropout: float = 0.1) -> None:
+    def __init__(self, dims: int, dropout: float) -> None:
         super().__init__()
         # With a single key, what a state attends to does not depend on the state; the parameters are the authors'.
-        self.cross_attention = SharedCrossAttention(dims, 1, attention_dropout, "reference")
-        self.self_attention = SelfAttention(dims, 1, attention_dropout)
+        self.cross_attention = SharedCrossAttention(dims, 1, _ATTENTION_DROPOUT, "reference")
+        self.self_attention = SelfAttention(dims, 1, _ATTENTION_DROPOUT)
         self.linear = nn.Linear(dims, dims)
         self.norm = nn.LayerNorm(dims)
         self.dropout = nn.Dropout(dropout)

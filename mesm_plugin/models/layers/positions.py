@@ -9,19 +9,18 @@ from torch import Tensor, nn
 from mesm_plugin.kernels import Dropout
 
 
-def sine_encoding(values: Tensor, dims: int, temperature: float = 10000.0) -> Tensor:
-    """Encodes angles by sines and cosines of falling frequency, interleaved.
+def sine_encoding(values: Tensor, dims: int) -> Tensor:
+    """Encodes angles by sines and cosines of falling frequency, interleaved (as in DETR).
 
     Args:
         values: (...) angles in radians.
         dims: Number of channels, even.
-        temperature: Ratio of the highest to the lowest frequency.
 
     Returns:
         (..., dims).
     """
     last = (dims - 2) / dims
-    angles = values[..., None] * torch.logspace(0, -last, dims // 2, base=temperature, device=values.device)
+    angles = values[..., None] * torch.logspace(0, -last, dims // 2, base=10000.0, device=values.device)
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)
 
 

@@ -27,9 +27,9 @@ from matplotlib.figure import Figure
 from bench.arguments import positive
 from bench.peak_memory import peak_memory
 from bench.workloads import WORKLOADS, Workload
-from mesm_plugin.engine.figure_file import save_figure
 from mesm_plugin.registry import MODELS
 from mesm_plugin.utils import atomic_file
+from mesm_plugin.visualization.figure_file import save_figure
 
 CPU = torch.device("cpu")
 BASE = replace(WORKLOADS["charades-clip-slowfast"], videos=4, queries=16, even=True, clips=(64, 64), words=(12, 12))

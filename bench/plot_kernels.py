@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from bench.kernel_results import Result, baselines, by_backend, read_results
-from mesm_plugin.engine.figure_file import save_figure
+from mesm_plugin.visualization.figure_file import save_figure
 
 # What a column of panels shows: its title, passes, attribute of a result, factor to the unit of the title.
 COLUMNS = (

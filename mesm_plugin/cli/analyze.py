@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if args.seed < 0:
         raise ValueError(f"--seed is {args.seed}, expected at least 0")
     if args.plot is not None:
-        from mesm_plugin.engine.figure_file import check_figure_file
+        from mesm_plugin.visualization.figure_file import check_figure_file
 
         check_figure_file(args.plot)
 
@@ -119,7 +119,7 @@ def _write(args: argparse.Namespace, study: "AlignmentStudy") -> None:
         print(f"JSON: {args.json}")
     if args.plot is not None:
         from mesm_plugin.analysis.similarity_figure import draw_similarities
-        from mesm_plugin.engine.figure_file import save_figure
+        from mesm_plugin.visualization.figure_file import save_figure
 
         save_figure(draw_similarities(study), args.plot)
         print(f"Plot: {args.plot}")

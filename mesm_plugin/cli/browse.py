@@ -75,7 +75,7 @@ def _browse(args: argparse.Namespace) -> int:
     if args.classes is not None and args.classes < 1:
         raise ValueError(f"--classes is {args.classes}, expected at least 1")
     if args.plot is not None:
-        from mesm_plugin.engine.figure_file import check_figure_file
+        from mesm_plugin.visualization.figure_file import check_figure_file
 
         check_figure_file(args.plot)
     opened = _open(args)
@@ -106,7 +106,7 @@ def _browse(args: argparse.Namespace) -> int:
         _write_json(record, args.json)
     if args.plot is not None:
         from mesm_plugin.browsing.dataset_figure import draw_dataset
-        from mesm_plugin.engine.figure_file import save_figure
+        from mesm_plugin.visualization.figure_file import save_figure
 
         save_figure(draw_dataset(opened.title, splits), args.plot)
         print(f"Plot: {args.plot}", file=sys.stderr if args.json == "-" else sys.stdout)

@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints the moments of each sentence, and writes them as JSON and as a picture."""
     _check(args)
     if args.plot is not None:
-        from mesm_plugin.engine.figure_file import check_figure_file
+        from mesm_plugin.visualization.figure_file import check_figure_file
 
         check_figure_file(args.plot)
     first = ComparedModel(args.config, args.checkpoint, args.features, args.cfg_options)
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         _write_json(_record(predictions, models), args.json)
     if figure is not None:
-        from mesm_plugin.engine.figure_file import save_figure
+        from mesm_plugin.visualization.figure_file import save_figure
 
         save_figure(figure, args.plot)
         print(f"Plot: {args.plot}", file=sys.stderr if args.json == "-" else sys.stdout)

@@ -82,7 +82,7 @@ def test_duration(predict, folder):
 def test_true_moments_are_drawn_for_each_sentence(predict, folder, monkeypatch, tmp_path):
     drawn = []
     monkeypatch.setattr("mesm_plugin.visualization.draw_timelines", lambda samples, **options: drawn.extend(samples))
-    monkeypatch.setattr("mesm_plugin.engine.figure_file.save_figure", lambda figure, path: None)
+    monkeypatch.setattr("mesm_plugin.visualization.figure_file.save_figure", lambda figure, path: None)
     arguments = ["--features", folder / "kitchen.npy", *sentences_of(SENTENCES), "--plot", tmp_path / "x.png"]
     predict(*arguments, "--moment", 1, 2, "--moment", 3, 4)
     predict(*arguments, "--moment", 5, 6)

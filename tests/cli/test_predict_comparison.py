@@ -139,7 +139,7 @@ def test_frames(predict, features, monkeypatch, tmp_path):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((48, 64, 3), 100 * number, dtype=np.uint8))
     drawn = []
     monkeypatch.setattr("mesm_plugin.visualization.draw_comparison", lambda *arguments: drawn.append(arguments))
-    monkeypatch.setattr("mesm_plugin.engine.figure_file.save_figure", lambda figure, path: None)
+    monkeypatch.setattr("mesm_plugin.visualization.figure_file.save_figure", lambda figure, path: None)
     output = predict(
         *["--features", features / "kitchen_8.npy", *SENTENCE, "--frames", tmp_path, "--plot", tmp_path / "x.png"]
     )

@@ -9,7 +9,6 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mesm_plugin.engine.figure_file import save_figure
 from mesm_plugin.registry import HOOKS
 from mesm_plugin.structures import GroundingDataSample
 
@@ -53,6 +52,7 @@ class PredictionPlotHook(Hook):
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Draws the picture; `path` is then where it is."""
         from mesm_plugin.visualization import draw_timelines
+        from mesm_plugin.visualization.figure_file import save_figure
 
         if self._samples:
             path = Path(runner.work_dir) / self.filename

@@ -4,7 +4,7 @@
 import pytest
 from matplotlib.figure import Figure
 
-from mesm_plugin.engine.figure_file import check_figure_file, save_figure
+from mesm_plugin.visualization.figure_file import check_figure_file, save_figure
 
 
 @pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])

@@ -11,9 +11,9 @@ autocast to bfloat16, `--amp both` the released code too.
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from bench.arguments import released_checkout
 from bench.compare import ROOT, in_turn, measure, parse_rounds, ratios, show, write
 from bench.released_step import CONFIGS
 
@@ -21,12 +21,10 @@ from bench.released_step import CONFIGS
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints a table, and writes it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="checkout of the released code")
+    parser.add_argument("folder", type=released_checkout, help="checkout of the released code")
     parser.add_argument("--workload", choices=CONFIGS, nargs="+", default=list(CONFIGS))
     parser.add_argument("--amp", choices=("here", "both"), help="which side runs under autocast to bfloat16")
     args = parse_rounds(parser, argv, rounds=3)
-    if not (args.folder / "runner.py").is_file():
-        parser.error(f"{args.folder} has no runner.py: name a checkout of github.com/lntzm/MESM")
     commands: dict[str, tuple[str, ...]] = {
         "base": ("bench.released_step", str(args.folder.resolve())),
         "head": ("bench.end_to_end",),

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bench.arguments import released_checkout
 from bench.released_step import CONFIGS, build_released
 from bench.workloads import WORKLOADS
 from mesm_plugin.kernels.cpu.suitable import plain_operators
@@ -65,13 +66,13 @@ def main() -> None:
     """Prints the counts, and writes them as JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workload", choices=WORKLOADS, default="charades-clip-slowfast")
-    parser.add_argument("--released", type=Path, metavar="FOLDER", help="checkout of the released code, counted too")
+    parser.add_argument(
+        "--released", type=released_checkout, metavar="FOLDER", help="checkout of the released code, counted too"
+    )
     parser.add_argument("--plain", action="store_true", help="without the plugin's C++ operators")
     parser.add_argument("--top", type=int, default=12, help="names that are printed")
     parser.add_argument("--json", type=Path, help="file to write the result to")
     arguments = parser.parse_args()
-    if arguments.released is not None and not (arguments.released / "runner.py").is_file():
-        parser.error(f"{arguments.released} has no runner.py: name a checkout of github.com/lntzm/MESM")
     if arguments.released is not None and arguments.workload not in CONFIGS:
         parser.error(f"the released code has no workload {arguments.workload}: choose one of {', '.join(CONFIGS)}")
     with plain_operators() if arguments.plain else contextlib.nullcontext():

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.arguments import positive
+from bench.arguments import positive, released_checkout
 from bench.end_to_end import peak_rss_mb, seconds_of
 from bench.workloads import WORKLOADS, Workload
 from mesm_plugin.utils import atomic_file
@@ -162,14 +162,12 @@ def measure(folder: Path, name: str, repeat: int, amp: bool = False) -> dict[str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="checkout of the released code")
+    parser.add_argument("folder", type=released_checkout, help="checkout of the released code")
     parser.add_argument("--workload", choices=CONFIGS, default="charades-clip-slowfast")
     parser.add_argument("--repeat", type=positive, default=5, help="measured runs")
     parser.add_argument("--amp", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--json", type=Path, help="file to write the result to")
     arguments = parser.parse_args()
-    if not (arguments.folder / "runner.py").is_file():
-        parser.error(f"{arguments.folder} has no runner.py: name a checkout of github.com/lntzm/MESM")
     result = measure(arguments.folder, arguments.workload, arguments.repeat, arguments.amp)
     print(
         "{workload}, released code: training step {train_step_s:.3f} s, inference {inference_s:.3f} s, "

@@ -1,9 +1,10 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 import argparse
+from pathlib import Path
 
 import pytest
 
-from bench.arguments import positive
+from bench.arguments import positive, released_checkout
 
 
 def test_whole_numbers_from_one_on() -> None:
@@ -14,3 +15,10 @@ def test_whole_numbers_from_one_on() -> None:
 def test_others_are_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=f"must be at least 1, got {text}"):
         positive(text)
+
+
+def test_a_checkout_of_the_released_code_has_a_runner(tmp_path: Path) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"{tmp_path} has no runner.py: name a checkout of"):
+        released_checkout(str(tmp_path))
+    (tmp_path / "runner.py").touch()
+    assert released_checkout(str(tmp_path)) == tmp_path

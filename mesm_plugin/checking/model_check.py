@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from mesm_plugin.checking.input_report import InputReport
 from mesm_plugin.datasets import GroundingDataset
 from mesm_plugin.engine.checkpoint import check_fit, check_initial_weights, latest_checkpoint, read_checkpoint
-from mesm_plugin.engine.launch import check_word_classes
+from mesm_plugin.engine.train_and_test import check_word_classes
 from mesm_plugin.registry import MODELS
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mesm_plugin.cli.own_process import run_module, run_recorded
-from mesm_plugin.engine import launch
+from mesm_plugin.engine import train_and_test
 from mesm_plugin.engine.run_folder import RESULT, write_json
 from mesm_plugin.matrix.cost import model_cost
 from mesm_plugin.matrix.records import COST
@@ -38,7 +38,7 @@ def run_cell(folder: Path, name: str, train: bool = True) -> int:
         write_json(folder / COST, model_cost(config))
         if not train:
             return
-        result = launch.train(config)
+        result = train_and_test.train(config)
         if result is None:
             raise ValueError(f"{name} has neither a test nor a validation split to score")
         numbers = {key: float(value) for key, value in result.metrics.items()}

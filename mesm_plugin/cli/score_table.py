@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.dist import master_only
 
-from mesm_plugin.engine.launch import Result
+from mesm_plugin.engine.train_and_test import Result
 
 
 @master_only

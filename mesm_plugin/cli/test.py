@@ -26,8 +26,8 @@ def run(args: argparse.Namespace) -> int:
 
     from mesm_plugin.cli.score_table import print_result
     from mesm_plugin.engine.config_loading import ConfigError
-    from mesm_plugin.engine.launch import test
     from mesm_plugin.engine.result_file import write_result
+    from mesm_plugin.engine.train_and_test import test
 
     config = run_config(args)
     submission = Path(args.out or Path(config.work_dir) / "submission.jsonl")

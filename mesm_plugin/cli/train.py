@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains, prints the scores of the best checkpoint and writes them to `metrics.json` of the work directory."""
     from mesm_plugin.cli.score_table import print_result
-    from mesm_plugin.engine.launch import train
     from mesm_plugin.engine.result_file import RESULT, write_result
+    from mesm_plugin.engine.train_and_test import train
 
     config = run_config(args)
     if args.resume is not None:

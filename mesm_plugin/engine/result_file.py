@@ -11,7 +11,7 @@ from mmengine.dist import master_only
 from mesm_plugin.utils import atomic_file
 
 if TYPE_CHECKING:
-    from mesm_plugin.engine.launch import Result
+    from mesm_plugin.engine.train_and_test import Result
 
 RESULT = "metrics.json"
 

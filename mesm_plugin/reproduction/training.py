@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mesm_plugin.engine import launch
+from mesm_plugin.engine import train_and_test
 from mesm_plugin.engine.config_loading import ConfigError
 from mesm_plugin.engine.run_folder import RESULT, write_json
 from mesm_plugin.evaluation.server_archive import write_server_archive
@@ -27,7 +27,7 @@ def train_and_score(config: Config) -> None:
     folder = Path(config.work_dir)
     # Training leaves its marks in the config.
     pristine = copy.deepcopy(config)
-    result = launch.train(config)
+    result = train_and_test.train(config)
     if result is None:
         raise ConfigError(f"{config.filename} has neither a test nor a validation split to score")
     outcome: dict[str, Any] = {
@@ -72,12 +72,12 @@ def best_checkpoint(folder: Path, key: str) -> Path:
     return found[-1]
 
 
-def _test(config: Config, checkpoint: Path, name: str) -> launch.Result:
+def _test(config: Config, checkpoint: Path, name: str) -> train_and_test.Result:
     config = copy.deepcopy(config)
     # MMEngine keeps what it logs by the name of the experiment.
     config.experiment_name = f"test_{name}"
     config.resume = False
-    return launch.test(config, checkpoint)
+    return train_and_test.test(config, checkpoint)
 
 
 def _write_submission(config: Config, checkpoint: Path) -> tuple[Path, dict[str, Any]]:

@@ -2,7 +2,7 @@
 """Scores as text."""
 
 from mesm_plugin.cli.score_table import print_result, score_table
-from mesm_plugin.engine.launch import Result
+from mesm_plugin.engine.train_and_test import Result
 
 
 def test_one_line_a_score_and_one_row_a_group():

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from mesm_plugin.engine.config_loading import read_config
-from mesm_plugin.engine.launch import train
+from mesm_plugin.engine.train_and_test import train
 from mesm_plugin.utils import end_process
 
 DATA = ("train", "val", "test")

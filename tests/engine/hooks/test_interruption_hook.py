@@ -20,7 +20,7 @@ from mesm_plugin.cli.main import main
 from mesm_plugin.engine.config_loading import read_config
 from mesm_plugin.engine.hooks import AtomicCheckpointHook, InterruptionHook
 from mesm_plugin.engine.hooks.interruption_hook import Interrupted
-from mesm_plugin.engine.launch import train
+from mesm_plugin.engine.train_and_test import train
 from tests.engine.kill_trial import OPTIONS, losses, weights
 
 STEPS_OF_AN_EPOCH = 6
@@ -120,7 +120,7 @@ def test_the_command_tells_how_to_go_on(tmp_path, capsys, monkeypatch):
     def stopped(config):
         raise Interrupted(signal.SIGTERM, "stopped by SIGTERM; saved interrupted.pth, from which --resume goes on")
 
-    monkeypatch.setattr("mesm_plugin.engine.launch.train", stopped)
+    monkeypatch.setattr("mesm_plugin.engine.train_and_test.train", stopped)
     assert main(["train", "mesm_synthetic", "--work-dir", str(tmp_path)]) == 128 + signal.SIGTERM
     assert "saved interrupted.pth, from which --resume goes on" in capsys.readouterr().err
 

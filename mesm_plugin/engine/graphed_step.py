@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import torch
 from mmengine.model import BaseModel
-from mmengine.optim import OptimWrapper
-from torch import Tensor, nn
+from torch import Tensor
 
-from mesm_plugin.engine.guarded_optim_wrapper import StepRecord
+from mesm_plugin.engine.guarded_optim_wrapper import GuardedOptimWrapper, StepRecord
 
 Key = tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
 
@@ -50,7 +49,8 @@ class GraphedStep:
     Forward, losses, backward, clipping and the optimiser are captured together. There is a graph for each shape that
     comes up often enough; the first steps of a shape run as usual, on a side stream, and are the warm-up that capturing
     needs. Graphs share one pool of memory, since only one runs at a time. Learning rates are read from the optimiser
-    before each step, and PyTorch's generator of the device goes on drawing from where it is.
+    before each step, and PyTorch's generator of the device goes on drawing from where it is. The optimiser wrapper's
+    `record` is that of the step, as after a step that is not replayed; the host waits for nothing.
 
     Never run on a GPU: the tests replay recorded operations on a CPU instead.
 
@@ -71,7 +71,7 @@ class GraphedStep:
         self._stream = torch.cuda.Stream()
         self._pool = torch.cuda.graph_pool_handle()
 
-    def __call__(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+    def __call__(self, data: dict, optim_wrapper: GuardedOptimWrapper) -> dict[str, Tensor]:
         """Takes a step on a batch as the data loader gives it; returns the losses by name."""
         inputs: dict[str, Tensor] = self._model.data_preprocessor(data, True)["inputs"]
         key = shape_key(inputs)
@@ -85,18 +85,20 @@ class GraphedStep:
                 self._steps[key] = self._capture(inputs, optim_wrapper)
             self._steps.move_to_end(key)
             result = self._replay(self._steps[key], inputs, optim_wrapper)
-        tell(optim_wrapper, result.record)
         # The next replay writes to the same memory.
+        optim_wrapper.record = result.record.clone()
         return {name: x.clone() for name, x in result.losses.items()}
 
-    def _run_aside(self, inputs: Mapping[str, Tensor], optim_wrapper: OptimWrapper) -> StepResult:
+    def _run_aside(self, inputs: Mapping[str, Tensor], optim_wrapper: GuardedOptimWrapper) -> StepResult:
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             result = step_on_device(self._model, inputs, optim_wrapper)
         torch.cuda.current_stream().wait_stream(self._stream)
         return result
 
-    def _replay(self, step: CapturedStep, inputs: Mapping[str, Tensor], optim_wrapper: OptimWrapper) -> StepResult:
+    def _replay(
+        self, step: CapturedStep, inputs: Mapping[str, Tensor], optim_wrapper: GuardedOptimWrapper
+    ) -> StepResult:
         for name, x in inputs.items():
             step.inputs[name].copy_(x, non_blocking=True)
         for rate, group in zip(self._rates, optim_wrapper.optimizer.param_groups, strict=True):
@@ -104,7 +106,7 @@ class GraphedStep:
         step.graph.replay()
         return step.result
 
-    def _capture(self, inputs: Mapping[str, Tensor], optim_wrapper: OptimWrapper) -> CapturedStep:
+    def _capture(self, inputs: Mapping[str, Tensor], optim_wrapper: GuardedOptimWrapper) -> CapturedStep:
         static = {}
         for name, x in inputs.items():
             # Graphs of as many clips read the features from the same memory, whatever the number of queries.
@@ -124,42 +126,15 @@ class GraphedStep:
         return CapturedStep(graph, static, result)
 
 
-def step_on_device(model: BaseModel, inputs: Mapping[str, Tensor], optim_wrapper: OptimWrapper) -> StepResult:
-    """Takes the step that `GuardedOptimWrapper` takes, without reading a number on the host.
-
-    The optimiser leaves the step out by itself where something is not finite, as with a `GradScaler`.
-    """
-    optimizer = optim_wrapper.optimizer
-    optimizer.zero_grad(set_to_none=True)
+def step_on_device(model: BaseModel, inputs: Mapping[str, Tensor], optim_wrapper: GuardedOptimWrapper) -> StepResult:
+    """The step of `BaseModel.train_step`, which reads no number on the host where the model is on a device."""
     with optim_wrapper.optim_context(model):
         losses = model(inputs, mode="loss")
     loss, named = model.parse_losses(losses)
-    loss.backward()
-    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    sound = torch.stack(torch._foreach_norm(gradients, torch.inf)).isfinite()
-    clip, options = optim_wrapper.clip_func, optim_wrapper.clip_grad_kwargs
-    if options and clip is nn.utils.clip_grad_norm_:
-        norm = clip(parameters, **options)
-    else:
-        norm = nn.utils.get_total_norm(gradients)
-        if options:
-            clip(parameters, **options)
-    finite = norm.isfinite() & loss.isfinite()
-    optimizer.found_inf = (~finite).float()
-    optimizer.step()
-    # Gradients are not kept, so that graphs can share their memory.
-    record = StepRecord(finite.detach(), norm, sound, parameters)
-    return StepResult({name: x.detach() for name, x in named.items()}, record)
-
-
-def tell(optim_wrapper: OptimWrapper, record: StepRecord) -> None:
-    """Leaves with the wrapper what `GuardedOptimWrapper` leaves there after a step; this waits for the device."""
-    finite = bool(record.finite)
-    optim_wrapper.finite = finite
-    optim_wrapper.broken = set() if finite else record.broken()
-    if finite:
-        optim_wrapper.message_hub.update_scalar("train/grad_norm", float(record.norm))
+    optim_wrapper.update_params(loss)
+    if optim_wrapper.record is None:
+        raise RuntimeError(f"a step on {loss.device.type!r} left no record on the device, expected a model on a GPU")
+    return StepResult({name: x.detach() for name, x in named.items()}, optim_wrapper.record)
 
 
 def shape_key(inputs: Mapping[str, Tensor]) -> Key:

@@ -38,6 +38,10 @@ class StepRecord:
         """The parameters whose gradients were not finite, by id; this waits for the device."""
         return {id(p) for p, is_sound in zip(self.parameters, self.sound.tolist(), strict=True) if not is_sound}
 
+    def clone(self) -> "StepRecord":
+        """A record that stays as it is when the step's memory is written again."""
+        return StepRecord(self.finite.clone(), self.norm.clone(), self.sound.clone(), self.parameters)
+
 
 @OPTIM_WRAPPERS.register_module()
 class GuardedOptimWrapper(OptimWrapper):

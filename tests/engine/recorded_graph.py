@@ -53,7 +53,7 @@ def record(graph, state, **_):
 
 
 def replace_cuda(monkeypatch, state):
-    """Puts the stand-in where `torch.cuda` was; returns the graphs that were recorded.
+    """Puts the stand-in where `torch.cuda` was, and a device where the CPU was; returns the graphs that were recorded.
 
     Args:
         monkeypatch: Of the test.
@@ -65,6 +65,7 @@ def replace_cuda(monkeypatch, state):
         graphs.append(RecordedGraph())
         return graphs[-1]
 
+    monkeypatch.setattr(torch.Tensor, "is_cpu", False)
     stream = SimpleNamespace(wait_stream=lambda other: None)
     monkeypatch.setattr(torch.cuda, "Stream", lambda: stream)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch.optim import Optimizer
 
 from mesm_plugin.engine.graphed_step import GraphedStep
+from mesm_plugin.engine.guarded_optim_wrapper import GuardedOptimWrapper
 from mesm_plugin.engine.padded_run import check_padded_run
 from mesm_plugin.registry import FUNCTIONS, HOOKS
 
@@ -24,7 +25,7 @@ class CudaGraphHook(Hook):
     number of queries. `--cfg-options default_hooks.cuda_graph.type=CudaGraphHook` switches it on. Training only.
 
     This hook has never run on a GPU. What it refuses it names: runs without a GPU or of several processes, float16,
-    accumulated gradients, and optimisers that cannot be captured.
+    accumulated gradients, other optimiser wrappers than `GuardedOptimWrapper`, and optimisers that cannot be captured.
 
     Args:
         clip_buckets: Most different numbers of clips.
@@ -80,7 +81,9 @@ def check_capturable(optim_wrapper: OptimWrapper, device: torch.device) -> None:
         reason = f"a model on a GPU, but it is on {device.type!r}"
     elif get_world_size() > 1:
         reason = f"one process, got {get_world_size()}: joining their losses is not captured"
-    elif getattr(getattr(optim_wrapper, "scaler", None), "is_enabled", bool)():
+    elif not isinstance(optim_wrapper, GuardedOptimWrapper):
+        reason = f"optim_wrapper.type='GuardedOptimWrapper', got {type(optim_wrapper).__name__!r}"
+    elif optim_wrapper.scaler.is_enabled():
         reason = "float32 or bfloat16, but optim_wrapper.dtype is 'float16', whose loss is scaled on the host"
     elif optim_wrapper._accumulative_counts != 1:
         reason = f"optim_wrapper.accumulative_counts of 1, got {optim_wrapper._accumulative_counts}"

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.optim import OptimWrapper
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -34,6 +35,8 @@ def test_what_cannot_be_captured_is_named(monkeypatch):
         ValueError, match="needs a model on a GPU, but it is on 'cpu'. Change that, or leave the hook out"
     ):
         check_capturable(wrapper(), torch.device("cpu"))
+    with pytest.raises(ValueError, match="needs optim_wrapper.type='GuardedOptimWrapper', got 'OptimWrapper'"):
+        check_capturable(OptimWrapper(torch.optim.AdamW(nn.Linear(2, 1).parameters())), GPU)
     with pytest.raises(ValueError, match="'capturable' and 'fused', such as AdamW, got Rprop"):
         check_capturable(wrapper(torch.optim.Rprop), GPU)
     with pytest.raises(ValueError, match="accumulative_counts of 1, got 4"):

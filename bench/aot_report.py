@@ -10,7 +10,6 @@ does the second table: its times are estimates, and nothing in it was measured.
 
 import argparse
 import importlib
-import json
 import multiprocessing
 import os
 import sys
@@ -26,6 +25,7 @@ from bench.aot_compile import OPERATIONS, Binary, compile_specialisation
 from bench.gpus import GPUS
 from bench.roofline import workloads
 from mesm_plugin.kernels.specialisation import Specialisation
+from mesm_plugin.utils import write_json
 
 Task = tuple[str, Specialisation, str]
 
@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         binaries = [{**asdict(binary), "faults": binary.faults()} for binary in found]
         content = {"triton": version("triton"), "binaries": binaries, "estimates": estimated}
-        options.json.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        write_json(options.json, content, indent=1)
 
     faulty = [binary for binary in found if binary.faults()]
     for binary in faulty:

@@ -22,7 +22,7 @@ from typing import Any
 
 from bench.arguments import positive
 from bench.workloads import WORKLOADS
-from mesm_plugin.utils import atomic_file
+from mesm_plugin.utils import write_json
 
 ROOT = Path(__file__).parents[1]
 FILES_AS_THEY_ARE = "."
@@ -168,8 +168,7 @@ def in_turn(run: Callable[[str], dict[str, Any]], rounds: int) -> dict[str, list
 def write(compared: dict[str, Any], file: Path | None) -> None:
     """Writes the comparisons by workload as JSON, if there is a file for them."""
     if file is not None:
-        with atomic_file(file) as unfinished:
-            unfinished.write_text(json.dumps(compared, indent=2) + "\n", encoding="utf-8")
+        write_json(file, compared)
 
 
 def show(workload: str, names: tuple[str, str], rounds: int, compared: dict[str, dict[str, float]]) -> None:

@@ -9,7 +9,6 @@ padded to their bucket. A training step is that of `bench.end_to_end`. The first
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from bench.workloads import WORKLOADS, Workload
 from mesm_plugin.datasets.length_buckets import LengthBuckets
 from mesm_plugin.engine.single_graph import SingleGraph
 from mesm_plugin.registry import MODELS
-from mesm_plugin.utils import atomic_file
+from mesm_plugin.utils import write_json
 
 Inputs = dict[str, Tensor]
 
@@ -107,8 +106,7 @@ def main() -> None:
             )
         )
     if arguments.json:
-        with atomic_file(arguments.json) as unfinished:
-            unfinished.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_json(arguments.json, result)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ with shared pages counted once (PSS), or only with those of one process alone (p
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import sys
@@ -37,7 +36,7 @@ from bench.packed_random_set import write_annotations, write_features
 from bench.process_memory import ProcessMemory
 from mesm_plugin.datasets import collate_grounding
 from mesm_plugin.registry import DATASETS
-from mesm_plugin.utils import atomic_file
+from mesm_plugin.utils import write_json
 
 BATCH_SIZE = 12
 MIB = 2**20
@@ -228,8 +227,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(report(results, args.step_seconds))
     if args.json:
         content = {"environment": environment(), "results": [asdict(row) for row in results]}
-        with atomic_file(args.json) as unfinished:
-            unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(args.json, content)
     return 0
 
 

@@ -12,7 +12,6 @@ them stays that of float32.
 
 import argparse
 import contextlib
-import json
 import platform
 import resource
 import statistics
@@ -27,7 +26,7 @@ from bench.arguments import positive
 from bench.flops import count_flops
 from bench.workloads import WORKLOADS
 from mesm_plugin.registry import MODELS
-from mesm_plugin.utils import atomic_file
+from mesm_plugin.utils import write_json
 
 
 def seconds_of(run: Callable[[], Any], repeat: int, device: torch.device) -> list[float]:
@@ -142,8 +141,7 @@ def main() -> None:
         )
     )
     if arguments.json:
-        with atomic_file(arguments.json) as unfinished:
-            unfinished.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_json(arguments.json, result)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from bench.arguments import positive
 from bench.gpus import GPUS
 from bench.process_group import in_process_group
 from mesm_plugin.losses import IoUContrastiveLoss
-from mesm_plugin.utils import atomic_file
+from mesm_plugin.utils import write_json
 
 FLOAT = 4
 # Products of N x N x D: one in forward, and in backward the logits again and a gradient for each side.
@@ -153,8 +153,7 @@ def main() -> None:
     for row in rows:
         print(" | ".join(f"{value:.3g}" if isinstance(value, float) else f"{value:,}" for value in row.values()))
     if args.json:
-        with atomic_file(Path(args.json)) as unfinished:
-            unfinished.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_json(args.json, rows, indent=1)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ this tries out all but the GPU.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -27,7 +26,7 @@ import torch
 from bench.environment import environment, gpu_architecture
 from bench.kernel_results import markdown_table, read_results
 from mesm_plugin.kernels.backend import ENVIRONMENT_VARIABLE
-from mesm_plugin.utils import atomic_file
+from mesm_plugin.utils import atomic_file, write_json
 
 ROOT = Path(__file__).parents[1]
 # What the compiler is asked for where there is no GPU.
@@ -217,8 +216,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     facts = environment() | ({"device": "cpu"} if options.cpu else {})
     print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
-    with atomic_file(folder / "environment.json") as unfinished:
-        unfinished.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "environment.json", facts)
 
     outcomes: list[Outcome] = []
     variables = _variables(options.cpu)

@@ -11,7 +11,6 @@ fused form of the optimiser are not assumed, nor are the peak rates ever reached
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -26,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.gpus import GPUS, Gpu
 from bench.workloads import WORKLOADS
 from mesm_plugin.registry import MODELS
-from mesm_plugin.utils import atomic_file
+from mesm_plugin.utils import write_json
 
 LAUNCH_SECONDS = 5e-6
 """Assumed time of the host to launch a kernel from eager PyTorch."""
@@ -127,8 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             written.append({"workload": name, "what": what, **asdict(cost), "estimated_seconds": seconds})
     if args.json is not None:
-        with atomic_file(args.json) as unfinished:
-            unfinished.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+        write_json(args.json, written)
     return 0
 
 

@@ -11,7 +11,6 @@ linear, 2 = quadratic.
 """
 
 import argparse
-import json
 import math
 import sys
 import time
@@ -28,7 +27,7 @@ from bench.arguments import positive
 from bench.peak_memory import peak_memory
 from bench.workloads import WORKLOADS, Workload
 from mesm_plugin.registry import MODELS
-from mesm_plugin.utils import atomic_file
+from mesm_plugin.utils import write_json
 from mesm_plugin.visualization.figure_file import save_figure
 
 CPU = torch.device("cpu")
@@ -193,8 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "points": [asdict(point) for point in points],
         "exponents": exponents,
     }
-    with atomic_file(args.out / "growth.json") as unfinished:
-        unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(args.out / "growth.json", content)
     save_figure(draw(points), args.out / "growth.png")
     return 0
 

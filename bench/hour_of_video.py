@@ -8,7 +8,6 @@ error if more than the limit was resident. The peak is that of the whole process
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from bench.arguments import positive
 from bench.end_to_end import peak_rss_mb
 from bench.workloads import WORKLOADS
 from mesm_plugin.registry import MODELS
-from mesm_plugin.utils import atomic_file
+from mesm_plugin.utils import write_json
 
 
 def measure(clips: int, queries: int, max_pair_clips: int | None = None) -> dict[str, Any]:
@@ -73,8 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "{video_projections} video projected".format(**result)
     )
     if args.json:
-        with atomic_file(args.json) as unfinished:
-            unfinished.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_json(args.json, result)
     if result["peak_rss_gib"] > args.limit_gib:
         print(f"more than the limit of {args.limit_gib} GiB", file=sys.stderr)
         return 1

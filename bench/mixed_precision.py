@@ -10,7 +10,6 @@ the seeds. Ends with 1 if one does not.
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -26,7 +25,7 @@ from mmengine.device import get_device
 from bench.environment import environment
 from mesm_plugin.cli.compare import SHOWN
 from mesm_plugin.engine.run_comparison import Run, read_run
-from mesm_plugin.utils import atomic_file
+from mesm_plugin.utils import write_json
 
 PRECISIONS = {"float32": (), "bfloat16": ("--amp", "bfloat16")}
 
@@ -139,8 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "environment": environment(),
             "scores": {name: asdict(comparison) for name, comparison in compared.items()},
         }
-        with atomic_file(args.json) as unfinished:
-            unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(args.json, content)
     return 0 if all(comparison.agrees for comparison in compared.values()) else 1
 
 

@@ -11,7 +11,6 @@ operators, which stand for several of PyTorch's: what is left is what a GPU woul
 
 import argparse
 import contextlib
-import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,7 @@ from bench.released_step import CONFIGS, build_released
 from bench.workloads import WORKLOADS
 from mesm_plugin.kernels.cpu.suitable import plain_operators
 from mesm_plugin.registry import MODELS
-from mesm_plugin.utils import atomic_file
+from mesm_plugin.utils import write_json
 
 NO_WORK = {"aten::detach", "aten::alias", "aten::_unsafe_view"}
 
@@ -89,8 +88,7 @@ def main() -> None:
             + ", ".join(f"{name} {number}" for name, number in both.most_common(arguments.top))
         )
     if arguments.json:
-        with atomic_file(arguments.json) as unfinished:
-            unfinished.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_json(arguments.json, result)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from bench.arguments import positive
 from bench.process_group import in_process_group
 from bench.workloads import WORKLOADS
 from mesm_plugin.registry import MODELS
-from mesm_plugin.utils import atomic_file
+from mesm_plugin.utils import write_json
 
 WORKLOAD = "charades-clip-slowfast"
 
@@ -103,8 +103,7 @@ def main() -> None:
             "over before the last tenth of the computation, {seconds:.3f} s a step without the optimiser".format(**row)
         )
     if args.json:
-        with atomic_file(args.json) as unfinished:
-            unfinished.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_json(args.json, rows, indent=1)
 
 
 if __name__ == "__main__":

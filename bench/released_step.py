@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from bench.arguments import positive, released_checkout
 from bench.end_to_end import peak_rss_mb, seconds_of
 from bench.workloads import WORKLOADS, Workload
-from mesm_plugin.utils import atomic_file
+from mesm_plugin.utils import write_json
 
 CONFIGS = {
     "charades-clip-slowfast": "charades/C+SF_C.json",
@@ -174,8 +174,7 @@ def main() -> None:
         "peak {peak_rss_mb:.0f} MB".format(**result)
     )
     if arguments.json:
-        with atomic_file(arguments.json) as unfinished:
-            unfinished.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_json(arguments.json, result)
 
 
 if __name__ == "__main__":

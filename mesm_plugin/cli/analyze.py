@@ -5,6 +5,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from mesm_plugin.cli.config_arguments import add_config_arguments
+from mesm_plugin.utils import write_json
 
 if TYPE_CHECKING:
     from mesm_plugin.analysis import AlignmentStudy
@@ -102,10 +103,6 @@ def similarity_table(study: "AlignmentStudy") -> str:
 
 def _write(args: argparse.Namespace, study: "AlignmentStudy") -> None:
     if args.json is not None:
-        import json
-
-        from mesm_plugin.utils.atomic_file import atomic_file
-
         record = {
             "config": args.config,
             "checkpoint": args.checkpoint,
@@ -114,8 +111,7 @@ def _write(args: argparse.Namespace, study: "AlignmentStudy") -> None:
             "seed": None if args.query is not None else args.seed,
             **study.record(),
         }
-        with atomic_file(args.json) as unfinished:
-            unfinished.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_json(args.json, record)
         print(f"JSON: {args.json}")
     if args.plot is not None:
         from mesm_plugin.analysis.similarity_figure import draw_similarities

@@ -2,12 +2,12 @@
 """`mesm browse`."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mesm_plugin.cli.config_arguments import add_config_options, checked_config
+from mesm_plugin.cli.json_output import output_json
 
 if TYPE_CHECKING:
     from mesm_plugin.browsing.opened_splits import OpenedSplits
@@ -103,7 +103,7 @@ def _browse(args: argparse.Namespace) -> int:
     for name, problem in failed.items():
         print(f"{name} is not shown: {problem}", file=sys.stderr)
     if args.json is not None:
-        _write_json(record, args.json)
+        output_json(record, args.json)
     if args.plot is not None:
         from mesm_plugin.browsing.dataset_figure import draw_dataset
         from mesm_plugin.visualization.figure_file import save_figure
@@ -177,15 +177,3 @@ def _words_with_vector(file: str, splits: "dict[str, Videos]") -> set[str]:
     from mesm_plugin.datasets.text import GloVeText
 
     return set(GloVeText(file).find({word for videos in splits.values() for word in count_words(videos)}))
-
-
-def _write_json(record: dict[str, Any], file: str) -> None:
-    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
-    if file == "-":
-        sys.stdout.write(text)
-        return
-    from mesm_plugin.utils.atomic_file import atomic_file
-
-    with atomic_file(file) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
-    print(f"JSON: {file}")

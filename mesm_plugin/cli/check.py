@@ -2,12 +2,11 @@
 """`mesm check`."""
 
 import argparse
-import json
 import os
-import sys
 from pathlib import Path
 
 from mesm_plugin.cli.config_arguments import add_config_arguments
+from mesm_plugin.cli.json_output import output_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +33,6 @@ def run(args: argparse.Namespace) -> int:
 
     from mesm_plugin.checking.inputs import SPLITS, check_inputs
     from mesm_plugin.engine.config_loading import read_config
-    from mesm_plugin.utils import atomic_file
 
     # The report says what the data sets log, and standard output may have to be JSON.
     logger = MMLogger.get_current_instance()
@@ -47,13 +45,8 @@ def run(args: argparse.Namespace) -> int:
         report = check_inputs(config, args.cfg_options, args.split or SPLITS)
     finally:
         logger.setLevel(level)
-    text = json.dumps(report.as_json(), indent=2) + "\n"
-    if args.json == "-":
-        sys.stdout.write(text)
-    else:
+    if args.json != "-":
         print(report)
-        if args.json is not None:
-            with atomic_file(args.json) as unfinished:
-                unfinished.write_text(text, encoding="utf-8")
-            print(f"JSON: {args.json}")
+    if args.json is not None:
+        output_json(report.as_json(), args.json)
     return 1 if report.problems else 0

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints a table of runs: scores, over seeds their mean and spread, and the settings that differ."""
     from mesm_plugin.engine.run_comparison import differing_settings, group_runs, read_run
-    from mesm_plugin.utils import atomic_file
+    from mesm_plugin.utils import write_json
 
     if len(set(args.runs)) < len(args.runs):
         raise ValueError("a run is named twice")
@@ -59,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
             ],
             "settings": settings,
         }
-        with atomic_file(args.json) as unfinished:
-            unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        # A setting may be infinite.
+        write_json(args.json, content, allow_nan=True)
         print(f"JSON: {args.json}")
     return 0
 

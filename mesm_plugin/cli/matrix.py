@@ -108,9 +108,8 @@ def _run(cells: "list[Cell]", work_dir: Path, provenance: "Provenance", train: b
 
 
 def _write(work_dir: Path, records: "list[Record]", provenance: "Provenance") -> None:
-    from mesm_plugin.engine.run_folder import write_json
     from mesm_plugin.matrix.table import matrix_json, matrix_markdown
-    from mesm_plugin.utils import atomic_file
+    from mesm_plugin.utils import atomic_file, write_json
 
     write_json(work_dir / "matrix.json", matrix_json(records, provenance))
     with atomic_file(work_dir / "matrix.md") as unfinished:

@@ -9,9 +9,10 @@ from mmengine.config import Config
 
 from mesm_plugin.cli.own_process import run_module, run_recorded
 from mesm_plugin.engine import train_and_test
-from mesm_plugin.engine.run_folder import RESULT, write_json
+from mesm_plugin.engine.run_folder import RESULT
 from mesm_plugin.matrix.cost import model_cost
 from mesm_plugin.matrix.records import COST
+from mesm_plugin.utils import write_json
 
 SIZES_ONLY = "--sizes-only"
 

@@ -14,7 +14,8 @@ from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
 from mesm_plugin.cli.errors import readable
-from mesm_plugin.engine.run_folder import CONFIG, FAILURE, read_json, write_json
+from mesm_plugin.engine.run_folder import CONFIG, FAILURE, read_if_there
+from mesm_plugin.utils import write_json
 
 LOG = "train.log"
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -54,7 +55,7 @@ def run_recorded(folder: Path, name: str, work: Callable[[Config], None]) -> int
     try:
         # By the file name MMEngine names the copy it writes; with a text the file need not exist.
         config = Config(
-            read_json(folder / CONFIG), cfg_text=f"# {name}", filename=f"{name}.py", format_python_code=False
+            read_if_there(folder / CONFIG), cfg_text=f"# {name}", filename=f"{name}.py", format_python_code=False
         )
         if config.get("custom_imports"):
             import_modules_from_strings(**config.custom_imports)

@@ -3,13 +3,13 @@
 
 import argparse
 import contextlib
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mesm_plugin.cli.compared_models import ComparedModel, add_compare_arguments
 from mesm_plugin.cli.config_arguments import add_config_arguments, checked_config
+from mesm_plugin.cli.json_output import output_json
 
 if TYPE_CHECKING:
     from mesm_plugin.apis import GroundingInferencer
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json != "-":
         print(moment_table(predictions))
     if args.json is not None:
-        _write_json(_record(predictions, models), args.json)
+        output_json(_record(predictions, models), args.json)
     if figure is not None:
         from mesm_plugin.visualization.figure_file import save_figure
 
@@ -214,18 +214,6 @@ def moment_table(predictions: "Predictions") -> str:
         if "gt_moments" in first:
             lines += [f"  true  {start:8.2f}  {end:8.2f}" for start, end in first.gt_moments[index]]
     return "\n".join(lines)
-
-
-def _write_json(record: dict[str, Any], file: str) -> None:
-    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
-    if file == "-":
-        sys.stdout.write(text)
-        return
-    from mesm_plugin.utils.atomic_file import atomic_file
-
-    with atomic_file(file) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
-    print(f"JSON: {file}")
 
 
 def _record(predictions: "Predictions", models: list[ComparedModel]) -> dict[str, Any]:

@@ -153,9 +153,8 @@ def _reproduced(table: "Table", known: "dict[str, list[Run]]") -> "list[Reproduc
 
 
 def _write(table: "Table", known: "dict[str, list[Run]]", recipe: "Recipe", work_dir: Path) -> None:
-    from mesm_plugin.engine.run_folder import write_json
     from mesm_plugin.reproduction.report import table_json, table_markdown
-    from mesm_plugin.utils import atomic_file
+    from mesm_plugin.utils import atomic_file, write_json
 
     rows = _reproduced(table, known)
     write_json(work_dir / f"{table.name}.json", table_json(table, rows, recipe))

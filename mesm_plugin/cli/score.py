@@ -2,7 +2,6 @@
 """`mesm score`."""
 
 import argparse
-import json
 from typing import Any
 
 
@@ -29,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints the scores of a submission."""
     from mesm_plugin.apis.score_files import score_files
     from mesm_plugin.cli.score_table import score_table
-    from mesm_plugin.utils import atomic_file
+    from mesm_plugin.utils import write_json
 
     thresholds = {"r1_thresholds": args.r1, "r5_thresholds": args.r5, "map_thresholds": args.map}
     scored = score_files(args.submission, args.annotations, args.durations, **thresholds)
@@ -39,7 +38,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"\nScores of {args.submission} on {name} ({scored.queries[name]} queries):\n{score_table(values)}")
     if args.json is not None:
         content: Any = scored.scores if len(scored.scores) > 1 else next(iter(scored.scores.values()))
-        with atomic_file(args.json) as unfinished:
-            unfinished.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_json(args.json, content)
         print(f"JSON: {args.json}")
     return 0

@@ -2,7 +2,6 @@
 """Reads the checkpoint files of grounders' authors, and says what a file is that is none."""
 
 import argparse
-import json
 import re
 import zipfile
 from collections import OrderedDict
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mesm_plugin.engine.safe_load import allow_checkpoint_classes
+from mesm_plugin.utils import read_json
 from mesm_plugin.utils.zip_archive import is_zip
 
 # The classes of options in checkpoints; torch fills an OrderedDict in place of the easydict package's class.
@@ -133,10 +133,7 @@ def _bare_state_dict(checkpoint: Mapping[Any, Any], file: str | Path, has_option
 def _read_options(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"options {file} do not exist, expected a JSON file such as opt.json")
-    try:
-        options = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"options {file} are not JSON: {error}") from error
+    options = read_json(file, "name the options that the authors' training wrote, such as opt.json")
     if not isinstance(options, dict):
         raise ValueError(f"options {file} hold a {type(options).__name__}, expected an object of options by name")
     return options

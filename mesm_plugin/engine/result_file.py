@@ -1,14 +1,13 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Scores of a run as a file."""
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmengine.dist import master_only
 
-from mesm_plugin.utils import atomic_file
+from mesm_plugin.utils import write_json
 
 if TYPE_CHECKING:
     from mesm_plugin.engine.train_and_test import Result
@@ -29,5 +28,4 @@ def write_result(result: "Result", config: str, path: Path) -> None:
         "data": result.data,
         "metrics": {name: value if math.isfinite(value) else None for name, value in scores.items()},
     }
-    with atomic_file(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(path, content)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mesm_plugin.engine.result_file import RESULT
+from mesm_plugin.utils import read_json
 
 # What differs between runs of the same settings.
 _IGNORED = ("work_dir", "randomness.seed", "resume", "load_from", "launcher", "log_level")
@@ -99,10 +100,7 @@ def differing_settings(groups: Sequence[Group]) -> dict[str, list[Any]]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON ({error})") from error
+    content = read_json(path, "leave the run out, or train it again")
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a JSON object, got a {type(content).__name__}")
     return content

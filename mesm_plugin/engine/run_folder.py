@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mesm_plugin.engine.config_loading import ConfigError
-from mesm_plugin.utils import atomic_file
+from mesm_plugin.utils import read_json, write_json
 
 CONFIG, RESULT, FAILURE = "cell.json", "result.json", "failure.json"
 
@@ -25,7 +25,7 @@ def keep_settings(settings: Mapping[Path, Mapping[str, Any]], otherwise: str) ->
         ConfigError: If a file holds other settings, with the first key that differs.
     """
     for file, content in settings.items():
-        known = read_json(file)
+        known = read_if_there(file)
         difference = None if known is None else next(_differences(known, content), None)
         if difference is not None:
             raise ConfigError(
@@ -47,24 +47,13 @@ def plain_config(config: Config, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: the config holds a value that cannot be written: {error}") from error
 
 
-def write_json(file: Path, content: Any) -> None:
-    """Writes a file that appears whole or not at all."""
-    with atomic_file(file) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def read_json(file: Path) -> Any:
-    """What a file holds; None if there is none.
+def read_if_there(file: Path) -> Any:
+    """What a file of a run's folder holds; None if there is none.
 
     Raises:
-        ConfigError: If it is damaged.
+        ValueError: If it is damaged.
     """
-    if not file.is_file():
-        return None
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{file} is not valid JSON ({error}); delete it to run the cell again") from error
+    return read_json(file, "delete it to run the cell again") if file.is_file() else None
 
 
 def _differences(known: Any, new: Any, path: str = "") -> Iterator[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mesm_plugin.engine.run_folder import CONFIG, FAILURE, RESULT, keep_settings, read_json
+from mesm_plugin.engine.run_folder import CONFIG, FAILURE, RESULT, keep_settings, read_if_there
 from mesm_plugin.matrix.cells import Cell
 
 COST = "cost.json"
@@ -47,6 +47,6 @@ def prepare(work_dir: Path, cells: Iterable[Cell]) -> None:
 def read_record(work_dir: Path, cell: Cell) -> Record:
     """What the folder of a cell holds."""
     folder = work_dir / cell.name
-    result, failure = read_json(folder / RESULT) or {}, read_json(folder / FAILURE) or {}
-    cost = read_json(folder / COST) or {}
+    result, failure = read_if_there(folder / RESULT) or {}, read_if_there(folder / FAILURE) or {}
+    cost = read_if_there(folder / COST) or {}
     return Record(cell, cost, result.get("metrics", {}), result.get("data"), None if result else failure.get("error"))

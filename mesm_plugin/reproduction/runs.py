@@ -11,7 +11,7 @@ from typing import Any
 
 from mesm_plugin.engine.config_checking import check_config
 from mesm_plugin.engine.config_loading import ConfigError, merge_options, read_config
-from mesm_plugin.engine.run_folder import CONFIG, FAILURE, RESULT, keep_settings, plain_config, read_json
+from mesm_plugin.engine.run_folder import CONFIG, FAILURE, RESULT, keep_settings, plain_config, read_if_there
 from mesm_plugin.reproduction.file_check import problems_of
 from mesm_plugin.reproduction.simulated import SimulatedFeatures, Substitution, use_simulated
 from mesm_plugin.reproduction.tables import Row
@@ -142,12 +142,12 @@ def check_work_dir(work_dir: Path) -> None:
 
 def read_outcome(run: Run) -> Outcome:
     """What the folder of a run holds; nothing if it is of a run with other settings."""
-    if read_json(run.folder / CONFIG) != run.config:
+    if read_if_there(run.folder / CONFIG) != run.config:
         return Outcome()
-    result = read_json(run.folder / RESULT)
+    result = read_if_there(run.folder / RESULT)
     if result is not None:
         return Outcome(**result)
-    return Outcome(error=(read_json(run.folder / FAILURE) or {}).get("error"))
+    return Outcome(error=(read_if_there(run.folder / FAILURE) or {}).get("error"))
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from typing import Any
 import h5py
 from mmengine.config import Config
 
+from mesm_plugin.utils import read_json
+
 META, FEATURES, WORDS, COUNTS = "meta.json", "features.hdf5", "glove.sim.txt", "GloVe_tokenized_count.txt"
 NAMES = {
     "CharadesSTADataset": ("charades", "charades_sta"),
@@ -139,10 +141,7 @@ def _described(folder: Path, root: Path) -> SimulatedFeatures | None:
     file = folder / META
     if not file.is_file():
         return None
-    try:
-        meta = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is not valid JSON ({error}); make the simulated features again") from error
+    meta = read_json(file, "make the simulated features again")
     if not isinstance(meta, dict) or meta.get("simulated") is not True:
         return None
     arguments = meta.get("arguments")

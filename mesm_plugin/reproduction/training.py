@@ -12,9 +12,10 @@ from mmengine.config import Config
 
 from mesm_plugin.engine import train_and_test
 from mesm_plugin.engine.config_loading import ConfigError
-from mesm_plugin.engine.run_folder import RESULT, write_json
+from mesm_plugin.engine.run_folder import RESULT
 from mesm_plugin.evaluation.server_archive import write_server_archive
 from mesm_plugin.reproduction.file_check import test_of_qvhighlights
+from mesm_plugin.utils import write_json
 
 
 def train_and_score(config: Config) -> None:

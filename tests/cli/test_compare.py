@@ -69,7 +69,7 @@ def test_bad_input(run_dir, tmp_path):
         assert problem in output.err
     scored = '{{"split": "test", "data": "x", "metrics": {{"mAP": {}}}}}'
     for text, problem in (
-        ("{", "is not JSON"),
+        ("{", "is not valid JSON"),
         ("[]", "expected a JSON object"),
         ('{"split": "test"}', "is not what"),
         (scored.format("1e999"), "a score is not finite"),

@@ -98,7 +98,7 @@ def test_options_may_be_a_file_of_their_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("{", "are not JSON"), ("[]", "hold a list"), ("[" * 9999, "are not JSON")]
+    ("text", "message"), [("{", "is not valid JSON"), ("[]", "hold a list"), ("[" * 9999, "is not valid JSON")]
 )
 def test_bad_option_files_are_named(tmp_path: Path, text: str, message: str) -> None:
     options = tmp_path / "opt.json"

@@ -21,7 +21,7 @@ from mesm_plugin.datasets.feature_packing.disk_file import DiskFile
 from mesm_plugin.datasets.feature_packing.journal import ArrayJournal
 from mesm_plugin.datasets.feature_packing.sources import Entry
 from mesm_plugin.datasets.mapped_arrays import appended, table_of
-from mesm_plugin.utils import atomic_file
+from mesm_plugin.utils import write_json
 
 Track = Callable[[Sequence[Entry], str], Iterable[Entry]]
 
@@ -380,5 +380,4 @@ def _list_left_out(output: Path, packed: Packed) -> None:
         path.unlink(missing_ok=True)
         return
     listed = [{"id": id_, "file": place, "problem": problem} for id_, (place, problem) in packed.left_out.items()]
-    with atomic_file(path) as unfinished:
-        unfinished.write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
+    write_json(path, listed)

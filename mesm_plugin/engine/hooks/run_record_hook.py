@@ -1,7 +1,6 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Writes down what one has to know to repeat a run."""
 
-import json
 from pathlib import Path
 
 from mmengine.dist import get_world_size, master_only
@@ -10,7 +9,7 @@ from mmengine.runner import Runner
 
 from mesm_plugin.engine.run_record import run_record
 from mesm_plugin.registry import HOOKS
-from mesm_plugin.utils import atomic_file
+from mesm_plugin.utils import write_json
 
 
 @HOOKS.register_module()
@@ -21,5 +20,4 @@ class RunRecordHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Writes the file."""
         record = run_record(runner.cfg, runner.seed, get_world_size())
-        with atomic_file(Path(runner.log_dir) / "run.json") as unfinished:
-            unfinished.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+        write_json(Path(runner.log_dir) / "run.json", record, allow_nan=True, default=str)

@@ -9,27 +9,21 @@ import torch
 
 from bench import gpu_day
 from bench.gpu_day import Outcome, Step, run_step, steps
+from bench.kernel_results import Result
+from tests.bench.saved_benchmarks import saved_benchmarks
 
 SUITE = '<testsuites><testsuite tests="{tests}" skipped="{skipped}" failures="0"/></testsuites>'
 
 
 def saved_results(backends: tuple[str, ...]) -> str:
     """A file of benchmarks that measured these backends."""
-    info = {"operation": "loss", "case": "N32", "dtype": "float32", "peak_bytes": 1000}
-    benchmarks = [
-        {"extra_info": {**info, "backend": backend, "passes": passes}, "stats": {"min": 0.001, "median": 0.002}}
-        for backend in backends
-        for passes in ("forward", "forward + backward")
-    ]
-    environment = {
-        "device": "cpu",
-        "cpu": "some CPU",
-        "threads": 1,
-        "torch": "2.13.0",
-        "triton": "3.9.0",
-        "timer": "time.perf_counter",
-    }
-    return json.dumps({"benchmarks": benchmarks, "machine_info": {"environment": environment}})
+    return saved_benchmarks(
+        [
+            Result("loss", "N32", "float32", backend, passes, 0.001, 0.002, 1000)
+            for backend in backends
+            for passes in ("forward", "forward + backward")
+        ]
+    )
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bench.kernel_results import Result, by_backend, markdown_table, read_results
+from tests.bench.saved_benchmarks import saved_benchmarks
 
 RESULTS = [
     Result("loss", "N32", "float32", "reference", "forward", 0.002, 0.003, 4_000_000),
@@ -15,32 +14,9 @@ RESULTS = [
 ]
 
 
-def report(results: list[Result]) -> dict[str, Any]:
-    """What pytest-benchmark saves of the results, as far as it is read."""
-    benchmarks = [
-        {
-            "extra_info": {
-                name: getattr(result, name)
-                for name in ("operation", "case", "dtype", "backend", "passes", "peak_bytes")
-            },
-            "stats": {"min": result.seconds, "median": result.median_seconds},
-        }
-        for result in results
-    ]
-    environment = {
-        "device": "cpu",
-        "cpu": "some CPU",
-        "threads": 1,
-        "torch": "2.13.0",
-        "triton": "3.9.0",
-        "timer": "time.perf_counter",
-    }
-    return {"benchmarks": benchmarks, "machine_info": {"environment": environment}}
-
-
 def test_reads_what_was_saved(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    path.write_text(json.dumps(report(RESULTS)))
+    path.write_text(saved_benchmarks(RESULTS))
     results, environment = read_results(path)
     assert results == RESULTS
     assert environment["cpu"] == "some CPU"
@@ -56,7 +32,7 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
 
 def test_no_results(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    path.write_text(json.dumps(report([])))
+    path.write_text(saved_benchmarks([]))
     with pytest.raises(ValueError, match="results.json holds no results"):
         read_results(path)
 

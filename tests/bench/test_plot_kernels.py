@@ -1,5 +1,4 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
-import json
 import sys
 from pathlib import Path
 
@@ -7,15 +6,8 @@ import pytest
 
 from bench.kernel_results import Result
 from bench.plot_kernels import draw, main
+from tests.bench.saved_benchmarks import ENVIRONMENT, saved_benchmarks
 
-ENVIRONMENT: dict[str, str | int] = {
-    "device": "cpu",
-    "cpu": "some CPU",
-    "threads": 1,
-    "torch": "2.13.0",
-    "triton": "3.9.0",
-    "timer": "time.perf_counter",
-}
 RESULTS = [
     Result("loss", case, "float32", backend, passes, seconds, seconds, 1000)
     for case, backend, seconds in (("N32", "reference", 0.004), ("N32", "triton", 0.001), ("N65536", "triton", 0.5))
@@ -41,18 +33,8 @@ def test_dtype_without_results() -> None:
 
 
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    benchmarks = [
-        {
-            "extra_info": {
-                name: getattr(result, name)
-                for name in ("operation", "case", "dtype", "backend", "passes", "peak_bytes")
-            },
-            "stats": {"min": result.seconds, "median": result.seconds},
-        }
-        for result in RESULTS
-    ]
     saved = tmp_path / "results.json"
-    saved.write_text(json.dumps({"benchmarks": benchmarks, "machine_info": {"environment": ENVIRONMENT}}))
+    saved.write_text(saved_benchmarks(RESULTS))
     picture = tmp_path / "pictures" / "kernels.png"
     monkeypatch.setattr(sys, "argv", ["plot_kernels", str(saved), str(picture)])
     main()

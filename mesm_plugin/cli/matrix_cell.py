@@ -1,7 +1,6 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """One cell of a matrix, in a process of its own: `python -m mesm_plugin.cli.matrix_cell FOLDER NAME`."""
 
-import math
 import sys
 from pathlib import Path
 
@@ -42,9 +41,7 @@ def run_cell(folder: Path, name: str, train: bool = True) -> int:
         result = train_and_test.train(config)
         if result is None:
             raise ValueError(f"{name} has neither a test nor a validation split to score")
-        numbers = {key: float(value) for key, value in result.metrics.items()}
-        metrics = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
-        write_json(folder / RESULT, {"metrics": metrics, "data": f"{result.split} split ({result.data})"})
+        write_json(folder / RESULT, {"metrics": result.scores, "data": f"{result.split} split ({result.data})"})
 
     return run_recorded(folder, name, work)
 

@@ -1,7 +1,6 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Scores of a run as a file."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +18,12 @@ RESULT = "metrics.json"
 def write_result(result: "Result", config: str, path: Path) -> None:
     """Writes `config`, `checkpoint`, `chosen_on`, `split`, `data` and `metrics`, of which those that are not finite
     are null."""
-    scores = {name: float(value) for name, value in result.metrics.items()}
     content = {
         "config": config,
         "checkpoint": None if result.checkpoint is None else str(result.checkpoint),
         "chosen_on": result.chosen_on,
         "split": result.split,
         "data": result.data,
-        "metrics": {name: value if math.isfinite(value) else None for name, value in scores.items()},
+        "metrics": result.scores,
     }
     write_json(path, content)

@@ -2,6 +2,7 @@
 """Training and testing a config with MMEngine's runner."""
 
 import logging
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,6 +51,12 @@ class Result:
     checkpoint: Path | None
     chosen_on: str | None = None
     plot: Path | None = None
+
+    @property
+    def scores(self) -> dict[str, float | None]:
+        """The metrics as numbers that JSON knows: those that are not finite are None."""
+        numbers = {name: float(value) for name, value in self.metrics.items()}
+        return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
 
 
 def train(config: Config) -> Result | None:

@@ -2,9 +2,7 @@
 """Trains a run, and scores it as its table does."""
 
 import copy
-import math
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +30,7 @@ def train_and_score(config: Config) -> None:
     if result is None:
         raise ConfigError(f"{config.filename} has neither a test nor a validation split to score")
     outcome: dict[str, Any] = {
-        "metrics": _numbers(result.metrics),
+        "metrics": result.scores,
         "data": f"{result.split} split ({result.data})",
         "checkpoints": {"": result.checkpoint.name} if result.checkpoint else {},
     }
@@ -42,14 +40,14 @@ def train_and_score(config: Config) -> None:
         for key in chosen_by:
             split = key.rpartition("/")[0]
             checkpoint = best_checkpoint(folder, key)
-            metrics = _numbers(_test(pristine, checkpoint, split).metrics)
-            outcome["metrics"] |= {name: value for name, value in metrics.items() if name.startswith(f"{split}/")}
+            scores = _test(pristine, checkpoint, split).scores
+            outcome["metrics"] |= {name: value for name, value in scores.items() if name.startswith(f"{split}/")}
             outcome["checkpoints"][split] = checkpoint.name
     elif pristine.test_dataloader.dataset.type == "QVHighlightsDataset" and result.checkpoint is not None:
         try:
-            archive, metrics = _write_submission(pristine, result.checkpoint)
+            archive, scores = _write_submission(pristine, result.checkpoint)
             outcome["submission"] = archive.name
-            outcome["metrics"] |= {f"test/{name}": value for name, value in _numbers(metrics).items()}
+            outcome["metrics"] |= {f"test/{name}": value for name, value in scores.items()}
         except (OSError, ValueError, KeyError) as error:
             # The scores of the validation split are not lost by it.
             outcome["submission"] = f"not written: {error}"
@@ -81,12 +79,12 @@ def _test(config: Config, checkpoint: Path, name: str) -> train_and_test.Result:
     return train_and_test.test(config, checkpoint)
 
 
-def _write_submission(config: Config, checkpoint: Path) -> tuple[Path, dict[str, Any]]:
+def _write_submission(config: Config, checkpoint: Path) -> tuple[Path, dict[str, float | None]]:
     """The archive, and the scores of the test split, which are empty without labels."""
     folder = Path(config.work_dir)
     validation = config.test_dataloader.dataset.ann_file
     files = {}
-    metrics: dict[str, Any] = {}
+    scores: dict[str, float | None] = {}
     for split, annotations in (("val", validation), ("test", str(test_of_qvhighlights(validation)))):
         changed = copy.deepcopy(config)
         changed.test_dataloader.dataset.ann_file = annotations
@@ -94,12 +92,7 @@ def _write_submission(config: Config, checkpoint: Path) -> tuple[Path, dict[str,
         for metric in changed.test_evaluator:
             if metric.type == "MomentRetrievalMetric":
                 metric.output_file = str(files[split])
-        metrics = _test(changed, checkpoint, split).metrics
+        scores = _test(changed, checkpoint, split).scores
     archive = folder / "submission.zip"
     write_server_archive(files["val"], files["test"], archive)
-    return archive, metrics
-
-
-def _numbers(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    numbers = {key: float(value) for key, value in metrics.items()}
-    return {key: value if math.isfinite(value) else None for key, value in numbers.items()}
+    return archive, scores

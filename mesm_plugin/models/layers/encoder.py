@@ -121,6 +121,7 @@ class GlobalTokenEncoder(DETREncoder):
         ffn_dims: Channels inside the FFN.
         num_layers: Encoder layers.
         dropout: Dropout of attention weights, in the FFN and before the residuals.
+        activation: Activation inside the FFN.
         token_is_key: Whether clips attend to the global token (QD-DETR) or not (released MESM).
         adds_token: Whether the encoded global token is added to the encoded clips and context (CG-DETR).
         learned_token: Whether there is a learned global token, for aligners that give none.
@@ -134,12 +135,13 @@ class GlobalTokenEncoder(DETREncoder):
         ffn_dims: int = 1024,
         num_layers: int = 2,
         dropout: float = 0.1,
+        activation: Activation = "prelu",
         token_is_key: bool = False,
         adds_token: bool = False,
         learned_token: bool = True,
         skips_padding: bool = True,
     ) -> None:
-        super().__init__(dims, heads, ffn_dims, num_layers, dropout, "prelu", skips_padding)
+        super().__init__(dims, heads, ffn_dims, num_layers, dropout, activation, skips_padding)
         self.token_is_key = token_is_key
         self.adds_token = adds_token
         self.global_token = nn.Parameter(torch.randn(dims)) if learned_token else None

@@ -189,6 +189,8 @@ struct AbsorbedAttention {
  private:
   // So many rows keep a product near the rate of large ones.
   static constexpr int64_t kQueriesAtOnce = 256;
+  // The factors of so many keys fit into a second-level cache.
+  static constexpr int64_t kKeysAtOnce = 48;
 
   // Of one key item, a row for each key and head: W^T k, b . k and U v.
   struct Keys {
@@ -229,22 +231,52 @@ struct AbsorbedAttention {
   // Forward and backward pass each do this: to keep it would take `heads` rows for each key.
   Factors absorb() const {
     const int64_t rows = layout.key_rows.count();
-    Factors out{
+    const Factors out{
         at::empty({rows, heads, channels()}, key.options()), at::empty({rows, heads}, key.options()),
         at::empty({rows, heads, outputs()}, key.options())};
-    at::parallel_for(0, heads, 1, [&](int64_t begin, int64_t end) {
-      const at::AutoDispatchBelowADInplaceOrView below;
-      for (int64_t head = begin; head < end; ++head) {
-        const at::Tensor of_key = rows_of_head(key, head), of_value = rows_of_head(value, head);
-        at::Tensor to = out.key.select(1, head);
-        at::mm_out(to, of_key, of_head(query_weight, 0, head));
-        to = out.offset.select(1, head);
-        at::mv_out(to, of_key, of_head(query_bias, 0, head));
-        to = out.value.select(1, head);
-        at::mm_out(to, of_value, of_head(out_weight, 1, head).t());
-      }
+    const at::Tensor from_query = query_weight.contiguous(), to_output = out_weight.t().contiguous();
+    AT_DISPATCH_FLOATING_TYPES(key.scalar_type(), "projected_attention", [&] {
+      at::parallel_for(0, rows, kKeysAtOnce, [&](int64_t begin, int64_t end) {
+        // All heads of some keys after one another, which write to the same memory.
+        for (int64_t start = begin; start < end; start += kKeysAtOnce) {
+          const int64_t size = std::min(kKeysAtOnce, end - start);
+          absorb_into<scalar_t>(out.key, key, from_query, start, size);
+          absorb_into<scalar_t>(out.value, value, to_output, start, size);
+          absorb_bias<scalar_t>(out.offset, start, size);
+        }
+      });
     });
     return out;
+  }
+
+  // Products of each head's part of some rows of x (R, D') with its rows of a contiguous weight (D', columns).
+  template <typename T>
+  void absorb_into(
+      const at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, int64_t start, int64_t size) const {
+    const int64_t dims = x.size(1), columns = weight.size(1), width = heads * columns;
+    const T *const from = x.const_data_ptr<T>() + start * dims, *const by = weight.const_data_ptr<T>();
+    T* const to = out.mutable_data_ptr<T>() + start * width;
+    for (int64_t head = 0; head < heads; ++head) {
+      const int64_t at = head * head_dims();
+      product<T, false>(
+          from + at, dims, 1, by + at * columns, columns, to + head * columns, width, size, head_dims(), columns);
+    }
+  }
+
+  template <typename T>
+  void absorb_bias(const at::Tensor& out, int64_t start, int64_t size) const {
+    const int64_t dims = head_dims();
+    const T* x = key.const_data_ptr<T>() + start * heads * dims;
+    T* to = out.mutable_data_ptr<T>() + start * heads;
+    for (int64_t i = 0; i < size; ++i) {
+      const T* bias = query_bias.const_data_ptr<T>();
+      for (int64_t head = 0; head < heads; ++head, x += dims, bias += dims) {
+        T sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t j = 0; j < dims; ++j) sum += x[j] * bias[j];
+        *to++ = sum;
+      }
+    }
   }
 
   static at::Tensor matrix(const at::Tensor& room, int64_t rows, int64_t columns) {

@@ -267,8 +267,8 @@ void attend_backward(
   });
   project_backward(
       grad_query, query, layout.query_rows, query_weight, to_query, false, query_weight_sums, grad_query_bias, bfloat16);
-  query_weight_sums.total(grad_query_weight);
-  out_weight_sums.total(grad_out_weight);
+  grad_query_weight.copy_(query_weight_sums.total());
+  grad_out_weight.copy_(out_weight_sums.total());
 }
 
 // Gradients of query, position, key, value, in_weight, in_bias, out_weight and out_bias; empty where there is no input.
@@ -364,8 +364,8 @@ Gradients projected_attention_backward_cpu(
       bias_part(2),
       bfloat16);
   const Tensor bias_sums = grad_biases.sum(0);
-  key_weight_sums.total(grad_weights[1]);
-  value_weight_sums.total(grad_weights[2]);
+  grad_weights[1].copy_(key_weight_sums.total());
+  grad_weights[2].copy_(value_weight_sums.total());
   const Tensor nothing = at::empty({0}, query.options());
   return {
       to_query,

@@ -8,8 +8,8 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 
-#include <ATen/ops/add.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <cstring>
@@ -116,28 +116,18 @@ class ThreadSums {
     }
   }
 
-  // Writes the sum of the shares.
-  void total(at::Tensor out) const {
-    const auto first = std::find_if(shares_.begin(), shares_.end(), [](const auto& x) { return x.defined(); });
-    if (first == shares_.end()) {
-      out.zero_();
-      return;
-    }
-    const auto second = std::find_if(first + 1, shares_.end(), [](const auto& x) { return x.defined(); });
-    if (second == shares_.end()) {
-      out.copy_(*first);
-      return;
-    }
-    at::add_out(out, *first, *second);
-    for (auto share = second + 1; share != shares_.end(); ++share) {
-      if (share->defined()) out.add_(*share);
-    }
-  }
-
+  // The sum of the shares, in the memory of one of them.
   at::Tensor total() const {
-    at::Tensor out = at::empty({rows_, columns_}, options_);
-    total(out);
-    return out;
+    at::Tensor out;
+    for (const at::Tensor& share : shares_) {
+      if (!share.defined()) continue;
+      if (out.defined()) {
+        out.add_(share);
+      } else {
+        out = share;
+      }
+    }
+    return out.defined() ? out : at::zeros({rows_, columns_}, options_);
   }
 
  private:

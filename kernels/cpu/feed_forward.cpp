@@ -47,26 +47,30 @@ mesm::RowList rows_of(const optional<Tensor>& mask, int64_t size) {
   return {mesm::checked_mask("mask", *mask, {size}).const_data_ptr<bool>(), size};
 }
 
+// `before` may be `product`.
 template <typename T>
 inline void activate_block(
-    T* __restrict before,
-    const T* __restrict bias,
-    T* __restrict out,
-    const uint32_t* __restrict words,
+    const T* product,
+    const T* bias,
+    T* before,
+    T* out,
+    const uint32_t* words,
     int size,
     T slope,
     uint32_t threshold,
     T scale) {
+#pragma omp simd
   for (int i = 0; i < size; ++i) {
-    const T x = before[i] + bias[i];
+    const T x = product[i] + bias[i];
     before[i] = x;
     out[i] = x * (x > T(0) ? T(1) : slope) * (words[i] < threshold ? T(0) : scale);
   }
 }
 
 inline void activate_block(
-    c10::BFloat16* before,
+    const c10::BFloat16* product,
     const float* bias,
+    c10::BFloat16* before,
     c10::BFloat16* out,
     const uint32_t* words,
     int size,
@@ -75,12 +79,12 @@ inline void activate_block(
     float scale) {
   static constexpr float kNoBias[mesm::kBlock] = {};
   float x[mesm::kBlock], y[mesm::kBlock];
-  mesm::widen(before, x, size);
+  mesm::widen(product, x, size);
   mesm::accumulate<float>(x, bias, size);
   // The backward pass starts from the rounded numbers.
   mesm::narrow(x, before, size);
   mesm::widen(before, x, size);
-  activate_block<float>(x, kNoBias, y, words, size, slope, threshold, scale);
+  activate_block<float>(x, kNoBias, x, y, words, size, slope, threshold, scale);
   mesm::narrow(y, out, size);
 }
 
@@ -130,14 +134,24 @@ T slope_of(const optional<Tensor>& slope) {
   return slope.has_value() ? *slope->const_data_ptr<T>() : T(0);
 }
 
-// Adds the bias, in place, while the numbers are in the cache: addmm would write it first, and read it again.
+// Adds the bias, and writes the numbers before the activation to where they are kept. The product itself stays in the
+// cache: to write it there at once, into memory that no cache holds, makes it slower.
 template <typename T, typename H>
 void activate_and_drop(
-    H* before, const T* bias, H* out, int64_t hidden, uint64_t first_block, T slope, uint64_t seed, double p) {
+    const H* product,
+    const T* bias,
+    H* before,
+    H* out,
+    int64_t hidden,
+    uint64_t first_block,
+    T slope,
+    uint64_t seed,
+    double p) {
   const uint32_t threshold = mesm::threshold_of(p);
   const T scale = static_cast<T>(1 / (1 - p));
   const auto work = [=](int64_t start, auto count, const uint32_t* words) {
-    activate_block(before + start, bias + start, out + start, words, count, slope, threshold, scale);
+    activate_block(
+        product + start, bias + start, before + start, out + start, words, count, slope, threshold, scale);
   };
   mesm::for_blocks(0, mesm::blocks_of(hidden), hidden, first_block, seed, p > 0, work);
 }
@@ -216,23 +230,25 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_cpu(
   at::parallel_for(0, plan.count, 1, [&](int64_t begin, int64_t end) {
     const at::AutoDispatchBelowADInplaceOrView below;
     const Tensor room = at::empty({plan.step, input.size(1)}, x.options());
-    const Tensor wide = at::empty({plan.step, hidden}, hidden_options);
-    const Tensor wide_before = keeps ? Tensor() : at::empty({plan.step, hidden}, hidden_options);
+    const Tensor wide = at::empty({plan.step, hidden}, hidden_options), product_room = at::empty_like(wide);
     const Tensor narrow_room = at::empty({plan.step, dims}, x.options());
     for (int64_t part = begin; part < end; ++part) {
       const int64_t start = part * plan.step, size = plan.size(part), whole = mesm::whole_steps(size, bfloat16);
-      Tensor stretch = keeps ? before.narrow(0, start, whole) : wide_before.narrow(0, 0, whole);
-      mesm::product_out(stretch, mesm::rows_factor(rows.take(input, start, size, room), bfloat16), first);
+      Tensor product = product_room.narrow(0, 0, whole);
+      mesm::product_out(product, mesm::rows_factor(rows.take(input, start, size, room), bfloat16), first);
       Tensor dropped = wide.narrow(0, 0, whole), update = narrow_room.narrow(0, 0, size);
       mesm::with_types(x.scalar_type(), bfloat16, [&](auto number, auto hidden_number) {
         using scalar_t = decltype(number);
         using hidden_t = decltype(hidden_number);
-        hidden_t* const from = stretch.mutable_data_ptr<hidden_t>();
+        hidden_t* const from = product.mutable_data_ptr<hidden_t>();
+        hidden_t* const kept_before = keeps ? before.mutable_data_ptr<hidden_t>() + start * hidden : from;
         const scalar_t* const offset1 = offsets1.const_data_ptr<scalar_t>();
         hidden_t* const to = dropped.mutable_data_ptr<hidden_t>();
         const scalar_t side = slope_of<scalar_t>(slope);
         for (int64_t i = 0; i < size; ++i) {
-          activate_and_drop(from + i * hidden, offset1, to + i * hidden, hidden, (start + i) * blocks, side, seed, p);
+          const int64_t at = i * hidden;
+          activate_and_drop(
+              from + at, offset1, kept_before + at, to + at, hidden, (start + i) * blocks, side, seed, p);
         }
         mesm::product_out(update, dropped, second);
         scalar_t* const added = update.mutable_data_ptr<scalar_t>();

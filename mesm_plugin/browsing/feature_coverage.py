@@ -7,7 +7,6 @@ from typing import Any
 from mesm_plugin.browsing.statistics import Videos, distribution
 from mesm_plugin.datasets.feature_store import (
     FeatureStore,
-    FolderFeatureStore,
     HDF5FeatureStore,
     NumpyFeatureStore,
     TorchFeatureStore,
@@ -15,7 +14,7 @@ from mesm_plugin.datasets.feature_store import (
 
 
 def open_features(path: Path) -> FeatureStore:
-    """The store of an HDF5 file, or of a folder with one `.npz` or `.pt` file a video.
+    """The store of an HDF5 file, or of a folder with one `.npz`, `.npy` or `.pt` file a video.
 
     Raises:
         FileNotFoundError: There is neither a file nor a folder.
@@ -25,11 +24,11 @@ def open_features(path: Path) -> FeatureStore:
         raise FileNotFoundError(f"features not found: {path} is neither a file nor a folder")
     if path.is_file():
         return HDF5FeatureStore([path])
-    stores: dict[str, type[FolderFeatureStore]] = {".npz": NumpyFeatureStore, ".pt": TorchFeatureStore}
-    for ending, store in stores.items():
-        if next(path.glob(f"*{ending}"), None) is not None:
+    endings = {file.suffix for file in path.iterdir()}
+    for store in (NumpyFeatureStore, TorchFeatureStore):
+        if not endings.isdisjoint(store.endings):
             return store([path])
-    raise ValueError(f"{path} has no .npz or .pt files, expected one a video")
+    raise ValueError(f"{path} has no .npz, .npy or .pt files, expected one a video")
 
 
 def feature_coverage(videos: Videos, features: FeatureStore) -> dict[str, Any]:

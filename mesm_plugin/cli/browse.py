@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         nargs="+",
         default=[],
-        help="HDF5 files, or folders of .npz or .pt files: read every annotated video and show which cannot be",
+        help="HDF5 files, or folders of .npz, .npy or .pt files: read every annotated video and show which cannot be",
     )
     parser.add_argument("--plot", metavar="FILE", help="draw the distributions, as .png, .pdf or .svg")
     parser.add_argument("--json", metavar="FILE", help="write the numbers as JSON; - for standard output")

@@ -4,6 +4,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from mesm_plugin.browsing.feature_coverage import feature_coverage, open_features
 
@@ -23,9 +24,20 @@ def test_hdf5_file(tmp_path: Path) -> None:
     assert found["clips_a_second"] == {"min": 1, "median": 1.1, "mean": 1.1, "max": 1.2}
 
 
-def test_folder(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", features=np.ones((5, 2)))
-    (tmp_path / "b.npz").write_bytes(b"PK broken")
+def write_array(path: Path) -> None:
+    array = np.ones((5, 2), np.float32)
+    if path.suffix == ".npz":
+        np.savez(path, features=array)
+    elif path.suffix == ".npy":
+        np.save(path, array)
+    else:
+        torch.save(torch.from_numpy(array), path)
+
+
+@pytest.mark.parametrize("ending", [".npz", ".npy", ".pt"])
+def test_folder(tmp_path: Path, ending: str) -> None:
+    write_array(tmp_path / f"a{ending}")
+    (tmp_path / f"b{ending}").write_bytes(b"PK broken")
     found = feature_coverage(VIDEOS, open_features(tmp_path))
     assert (found["missing"], list(found["unreadable"]), found["clips"]["max"]) == (["c", "d"], ["b"], 5)
 
@@ -33,5 +45,5 @@ def test_folder(tmp_path: Path) -> None:
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="features not found: .*gone is neither a file nor a folder"):
         open_features(tmp_path / "gone")
-    with pytest.raises(ValueError, match=r"has no \.npz or \.pt files, expected one a video"):
+    with pytest.raises(ValueError, match=r"has no \.npz, \.npy or \.pt files, expected one a video"):
         open_features(tmp_path)

@@ -2,7 +2,6 @@
 """`mesm reproduce`."""
 
 import argparse
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,11 +86,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _recipe(args: argparse.Namespace, table: "Table") -> "Recipe":
+    from mesm_plugin.datasets.dataset_names import data_folder
     from mesm_plugin.engine.config_loading import read_config
     from mesm_plugin.reproduction.runs import Recipe
     from mesm_plugin.reproduction.simulated import find_simulated
 
-    given = args.features or os.environ.get("MESM_DATA") or "data"
+    given = args.features or data_folder()
     features = Path(given).expanduser().resolve()
     simulated = None
     if features.is_dir():

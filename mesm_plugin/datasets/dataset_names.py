@@ -144,7 +144,7 @@ def published_dataset(name: str, root: str | os.PathLike[str] | None = None) -> 
 
     Args:
         name: One of `DATASET_NAMES`; upper case, "-", "_", blanks and a trailing "STA" make no difference.
-        root: Folder of all data sets; None for that of the environment variable MESM_DATA, or else `data`.
+        root: Folder of all data sets; None for that of `data_folder`.
 
     Raises:
         ValueError: There is no data set of that name.
@@ -157,7 +157,12 @@ def published_dataset(name: str, root: str | os.PathLike[str] | None = None) -> 
         near = near or [known[match] for match in difflib.get_close_matches(plain, known, n=2)]
         hint = f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(_PUBLISHED)}"
         raise ValueError(f"there is no data set {name!r}; {hint}")
-    return PublishedDataset(key, os.environ.get("MESM_DATA", "data") if root is None else root)
+    return PublishedDataset(key, data_folder() if root is None else root)
+
+
+def data_folder() -> str:
+    """The folder of all data sets: that of the environment variable MESM_DATA, or `data` where it is unset or empty."""
+    return os.environ.get("MESM_DATA") or "data"
 
 
 def _plain(name: str) -> str:

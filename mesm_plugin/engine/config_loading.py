@@ -2,6 +2,7 @@
 """Configs by path or by the name of one that is shipped."""
 
 import difflib
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -58,7 +59,7 @@ def read_config(name: str, options: Iterable[str] = ()) -> Config:
     """
     path = find_config(name)
     try:
-        with _plain_yaml():
+        with _plain_yaml(), _empty_as_unset():
             config = Config.fromfile(path)
     except Exception as error:
         cause = error.__cause__ if isinstance(error, ImportError) and error.__cause__ else error
@@ -76,6 +77,18 @@ def _plain_yaml() -> Iterator[None]:
         yield
     finally:
         yaml_handler.Loader = loader
+
+
+@contextmanager
+def _empty_as_unset() -> Iterator[None]:
+    """MMEngine refuses a variable that is empty, even where the config gives a default."""
+    empty = [name for name, value in os.environ.items() if name.startswith("MESM_") and not value]
+    for name in empty:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(dict.fromkeys(empty, ""))
 
 
 def merge_options(config: Config, options: Iterable[str]) -> None:

@@ -172,6 +172,15 @@ def test_what_is_missing_is_named_before_anything_is_trained(command, tmp_path):
     assert not (tmp_path / "w" / "runs").exists()
 
 
+def test_empty_variable_names_no_folder(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MESM_DATA", "")
+    (tmp_path / "data").mkdir()
+    output = command("reproduce", "table2", "--list")
+    assert output.code == 1
+    assert f"{tmp_path / 'data' / 'tacos' / 'c3d.hdf5'} is missing" in output.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

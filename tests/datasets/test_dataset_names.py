@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mesm_plugin.datasets.dataset_names import DATASET_NAMES, published_dataset
+from mesm_plugin.datasets.dataset_names import DATASET_NAMES, data_folder, published_dataset
 
 COUNTS = {
     "charades": {"train": (5336, 12405), "test": (1334, 3720)},
@@ -83,6 +83,16 @@ def test_where_the_files_are_found(tmp_path: Path, folder: str, monkeypatch: pyt
     assert video["queries"] == [{"qid": "val-1", "sentence": "She cuts.", "moments": [[1.0, 3.0]]}]
     with pytest.raises(FileNotFoundError, match=r"annotation file not found: .*train\.json"):
         published_dataset("tacos").read("train")
+
+
+@pytest.mark.parametrize(("value", "folder"), [("elsewhere", "elsewhere"), ("", "data"), (None, "data")])
+def test_folder_of_all_data_sets(monkeypatch: pytest.MonkeyPatch, value: str | None, folder: str) -> None:
+    if value is None:
+        monkeypatch.delenv("MESM_DATA", raising=False)
+    else:
+        monkeypatch.setenv("MESM_DATA", value)
+    assert data_folder() == folder
+    assert published_dataset("tacos").folder == Path(folder, "tacos", "annotations")
 
 
 def test_files_that_lie_nowhere_are_missed_where_they_belong(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
 """Configs by path and by name, and options of the command line."""
 
+import os
+
 import pytest
 from mmengine.config import Config
 
@@ -35,6 +37,16 @@ def test_file_that_is_no_config(text, message, tmp_path):
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         read_config(str(path))
+
+
+@pytest.mark.parametrize(("value", "folder"), [("elsewhere", "elsewhere"), ("", "data"), (None, "data")])
+def test_empty_variables_are_as_if_unset(monkeypatch, value, folder):
+    if value is None:
+        monkeypatch.delenv("MESM_DATA", raising=False)
+    else:
+        monkeypatch.setenv("MESM_DATA", value)
+    assert read_config("mesm_tacos_c3d_glove").data_root == f"{folder}/tacos/"
+    assert os.environ.get("MESM_DATA") == value
 
 
 def test_options_are_merged():

@@ -28,7 +28,7 @@ from bench.workloads import WORKLOADS
 from mesm_plugin.registry import MODELS
 from mesm_plugin.utils import write_json
 
-# The first steps fetch memory from the kernel that the later ones use again.
+# The first steps take memory from the operating system that the later ones use again.
 WARM_UP = 3
 
 

@@ -51,7 +51,7 @@ def _by_operator(x: Tensor, layers: Sequence[nn.Linear]) -> Tensor | None:
 
 @standard
 class Linear(nn.Linear):
-    """`torch.nn.Linear` by the operator of `perceptron`; arguments as there."""
+    """`torch.nn.Linear`, computed by the operator of `perceptron` where that takes the tensors."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps x (..., in_features) to (..., out_features)."""

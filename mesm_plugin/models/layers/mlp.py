@@ -1,5 +1,5 @@
 # Copyright (c) MESM Plugin Contributors. SPDX-License-Identifier: Apache-2.0
-"""The perceptron of decoders, heads and slots."""
+"""The multi-layer perceptron of decoders, heads and slots."""
 
 from torch import Tensor, nn
 

@@ -17,6 +17,9 @@ def test_global_token_head() -> None:
     clips, token = torch.randn(2, 5, 4), torch.randn(2, 4)
     expected = torch.einsum("pld,pd->pl", head.clip_projection(clips), head.token_projection(token)) / 2
     torch.testing.assert_close(head(clips, token), expected)
+    # A projection that is changed from outside is called.
+    head.clip_projection.register_forward_hook(lambda _layer, _args, out: 2 * out)
+    torch.testing.assert_close(head(clips, token), 2 * expected)
     with pytest.raises(ValueError, match="GlobalTokenSaliencyHead needs a global token"):
         head(clips, None)
 

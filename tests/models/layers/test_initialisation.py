@@ -2,7 +2,7 @@
 import torch
 from torch import nn
 
-from mesm_plugin.models.layers import init_xavier_uniform
+from mesm_plugin.models.layers import init_xavier_uniform, init_zeros
 
 
 def test_draws_matrices_in_order_and_leaves_vectors() -> None:
@@ -15,3 +15,10 @@ def test_draws_matrices_in_order_and_leaves_vectors() -> None:
         assert torch.equal(drawn, nn.init.xavier_uniform_(torch.empty_like(drawn)))
     for before, after in zip(vectors, (x for x in module.parameters() if x.dim() == 1), strict=True):
         assert torch.equal(before, after)
+
+
+def test_sets_all_parameters_to_zero() -> None:
+    layer = nn.Linear(3, 2)
+    init_zeros(layer)
+    assert not layer.weight.any()
+    assert not layer.bias.any()

@@ -8,17 +8,17 @@ from typing import Any
 
 from mesm_plugin.registry import MODELS
 
-Config = Mapping[str, Any]
-DEFAULTS: Config = MappingProxyType({})
+ConfigType = Mapping[str, Any]
+DEFAULTS: ConfigType = MappingProxyType({})
 """The config of a part that is as it is by default."""
 
 
-def build_part(config: Config, default_type: str, **default_args: Any) -> Any:
+def build_part(config: ConfigType, default_type: str, **default_args: Any) -> Any:
     """Builds a part from its config, with the default type and arguments where the config does not set them."""
     return MODELS.build(dict(config), default_args={"type": default_type, **default_args})
 
 
-def build_grounder_part(part: str, config: Config, shared: Mapping[str, Any], grounder: str) -> Any:
+def build_grounder_part(part: str, config: ConfigType, shared: Mapping[str, Any], grounder: str) -> Any:
     """Builds a part of a grounder, with those of the shared arguments that it takes and its config does not set.
 
     Raises:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mesm_plugin.models.aligners.base_aligner import AlignerOutput, BaseAligner
 from mesm_plugin.models.layers import AdaptiveAttentionLayer, DETREncoder, init_xavier_uniform, masked_mean
-from mesm_plugin.models.parts import DEFAULTS, Config, build_part
+from mesm_plugin.models.parts import DEFAULTS, ConfigType, build_part
 from mesm_plugin.registry import MODELS
 
 
@@ -60,10 +60,10 @@ class CGDETRAligner(BaseAligner):
         sentence_layers: int = 1,
         moment_layers: int = 1,
         text_heads: int = 8,
-        attention_saliency_loss: Config = DEFAULTS,
-        moment_sentence_loss: Config = DEFAULTS,
-        distillation_loss: Config = DEFAULTS,
-        orthogonality_loss: Config = DEFAULTS,
+        attention_saliency_loss: ConfigType = DEFAULTS,
+        moment_sentence_loss: ConfigType = DEFAULTS,
+        distillation_loss: ConfigType = DEFAULTS,
+        orthogonality_loss: ConfigType = DEFAULTS,
     ) -> None:
         super().__init__()
         if num_chosen_prompts > num_prompts:

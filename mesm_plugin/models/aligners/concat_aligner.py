@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mesm_plugin.models.aligners.base_aligner import AlignerOutput, BaseAligner
 from mesm_plugin.models.layers import LearnedWordPosition
-from mesm_plugin.models.parts import Config
+from mesm_plugin.models.parts import ConfigType
 from mesm_plugin.registry import MODELS
 
 
@@ -22,7 +22,7 @@ class ConcatAligner(BaseAligner):
 
     independent_queries = True
 
-    def __init__(self, dims: int = 256, word_position: Config | None = None) -> None:
+    def __init__(self, dims: int = 256, word_position: ConfigType | None = None) -> None:
         super().__init__()
         self.word_position = LearnedWordPosition(dims, **word_position) if word_position is not None else None
 

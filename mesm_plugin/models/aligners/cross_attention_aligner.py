@@ -8,7 +8,7 @@ from torch import Tensor
 from mesm_plugin.kernels import Backend
 from mesm_plugin.models.aligners.base_aligner import AlignerOutput, BaseAligner
 from mesm_plugin.models.layers import LearnedWordPosition, cross_attention_stack
-from mesm_plugin.models.parts import Config
+from mesm_plugin.models.parts import ConfigType
 from mesm_plugin.registry import MODELS
 
 
@@ -35,7 +35,7 @@ class CrossAttentionAligner(BaseAligner):
         ffn_dims: int = 1024,
         dropout: float = 0.1,
         num_layers: int = 2,
-        word_position: Config | None = None,
+        word_position: ConfigType | None = None,
         kernel_backend: Backend = "auto",
     ) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mesm_plugin.kernels import Backend
 from mesm_plugin.models.aligners.base_aligner import AlignerOutput, BaseAligner
 from mesm_plugin.models.layers import LearnedWordPosition, cross_attention_stack, masked_mean
-from mesm_plugin.models.parts import DEFAULTS, Config, build_part
+from mesm_plugin.models.parts import DEFAULTS, ConfigType, build_part
 from mesm_plugin.registry import MODELS
 
 
@@ -39,11 +39,11 @@ class MESMAligner(BaseAligner):
         ffn_dims: int = 1024,
         dropout: float = 0.1,
         num_layers: int = 2,
-        frame_word: Config | None = DEFAULTS,
-        segment_sentence: Config | None = DEFAULTS,
-        word_position: Config | None = None,
-        masked_word_loss: Config = DEFAULTS,
-        contrastive_loss: Config = DEFAULTS,
+        frame_word: ConfigType | None = DEFAULTS,
+        segment_sentence: ConfigType | None = DEFAULTS,
+        word_position: ConfigType | None = None,
+        masked_word_loss: ConfigType = DEFAULTS,
+        contrastive_loss: ConfigType = DEFAULTS,
         kernel_backend: Backend = "auto",
     ) -> None:
         super().__init__()

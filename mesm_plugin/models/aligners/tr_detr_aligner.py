@@ -9,7 +9,7 @@ from torch import Tensor
 from mesm_plugin.kernels import Backend
 from mesm_plugin.models.aligners.base_aligner import AlignerOutput, BaseAligner
 from mesm_plugin.models.layers import TrilinearFusion, cross_attention_stack, masked_mean
-from mesm_plugin.models.parts import DEFAULTS, Config, build_part
+from mesm_plugin.models.parts import DEFAULTS, ConfigType, build_part
 from mesm_plugin.registry import MODELS
 
 
@@ -41,8 +41,8 @@ class TRDETRAligner(BaseAligner):
         ffn_dims: int = 1024,
         dropout: float = 0.1,
         num_layers: int = 2,
-        clip_sentence_loss: Config = DEFAULTS,
-        contrastive_loss: Config = DEFAULTS,
+        clip_sentence_loss: ConfigType = DEFAULTS,
+        contrastive_loss: ConfigType = DEFAULTS,
         count_padding: bool = False,
         kernel_backend: Backend = "auto",
     ) -> None:

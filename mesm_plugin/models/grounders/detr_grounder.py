@@ -17,7 +17,7 @@ from mesm_plugin.models.grounders.post_process import MomentPostProcess
 from mesm_plugin.models.grounders.query_chunks import query_chunks
 from mesm_plugin.models.heads import FOREGROUND, MomentHead
 from mesm_plugin.models.layers import InputProjection, clip_position
-from mesm_plugin.models.parts import DEFAULTS, Config, build_grounder_part
+from mesm_plugin.models.parts import DEFAULTS, ConfigType, build_grounder_part
 from mesm_plugin.registry import MODELS
 from mesm_plugin.structures import GroundingDataSample, cxw_to_xx
 
@@ -152,16 +152,16 @@ class DETRGrounder(BaseModel):
         self,
         video_dims: int,
         text_dims: int,
-        aligner: Config = DEFAULTS,
-        encoder: Config = DEFAULTS,
-        decoder: Config = DEFAULTS,
-        saliency_head: Config = DEFAULTS,
-        matcher: Config = DEFAULTS,
-        span_loss: Config = DEFAULTS,
-        giou_loss: Config = DEFAULTS,
-        label_loss: Config = DEFAULTS,
-        saliency_losses: Sequence[Config] | None = None,
-        post_process: Config = DEFAULTS,
+        aligner: ConfigType = DEFAULTS,
+        encoder: ConfigType = DEFAULTS,
+        decoder: ConfigType = DEFAULTS,
+        saliency_head: ConfigType = DEFAULTS,
+        matcher: ConfigType = DEFAULTS,
+        span_loss: ConfigType = DEFAULTS,
+        giou_loss: ConfigType = DEFAULTS,
+        label_loss: ConfigType = DEFAULTS,
+        saliency_losses: Sequence[ConfigType] | None = None,
+        post_process: ConfigType = DEFAULTS,
         dims: int = 256,
         heads: int = 8,
         ffn_dims: int = 1024,
@@ -170,8 +170,8 @@ class DETRGrounder(BaseModel):
         projection_dropout: float = 0.5,
         auxiliary_loss: bool = True,
         max_pair_clips: int = 32768,
-        data_preprocessor: Config | None = None,
-        init_cfg: Config | None = None,
+        data_preprocessor: ConfigType | None = None,
+        init_cfg: ConfigType | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         if max_pair_clips < 1:
@@ -179,7 +179,7 @@ class DETRGrounder(BaseModel):
         self.max_pair_clips = max_pair_clips
         shared: dict[str, Any] = {"dims": dims, "heads": heads, "ffn_dims": ffn_dims, "dropout": dropout}
 
-        def build(part: str, config: Config) -> Any:
+        def build(part: str, config: ConfigType) -> Any:
             full = config if "type" in config else {**self.default_parts[part], **config}
             return build_grounder_part(part, full, shared, type(self).__name__)
 

@@ -18,7 +18,7 @@ from mesm_plugin.models.grounders.detr_grounder import (
 from mesm_plugin.models.grounders.qd_detr import QDDETR
 from mesm_plugin.models.heads import SimilarityHead
 from mesm_plugin.models.layers import ClipPooling, init_xavier_uniform, masked_mean
-from mesm_plugin.models.parts import DEFAULTS, Config, build_part
+from mesm_plugin.models.parts import DEFAULTS, ConfigType, build_part
 from mesm_plugin.registry import MODELS
 
 
@@ -56,7 +56,7 @@ class UVCOM(DETRGrounder):
         *args: Any,
         pooling_iterations: int = 5,
         mlp_dims: int = 1024,
-        similarity_loss: Config | None = DEFAULTS,
+        similarity_loss: ConfigType | None = DEFAULTS,
         count_padding: bool = False,
         **kwargs: Any,
     ) -> None:

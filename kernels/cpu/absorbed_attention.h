@@ -27,6 +27,7 @@
 #include "attention_layout.h"
 #include "matrix_product.h"
 #include "projection.h"
+#include "small_product.h"
 
 namespace mesm {
 
@@ -237,7 +238,7 @@ struct AbsorbedAttention {
     const at::Tensor from_query = query_weight.contiguous(), to_output = out_weight.t().contiguous();
     AT_DISPATCH_FLOATING_TYPES(key.scalar_type(), "projected_attention", [&] {
       at::parallel_for(0, rows, kKeysAtOnce, [&](int64_t begin, int64_t end) {
-        // All heads of some keys after one another, which write to the same memory.
+        // All heads of some keys: the rows that they write lie side by side, and stay in the cache.
         for (int64_t start = begin; start < end; start += kKeysAtOnce) {
           const int64_t size = std::min(kKeysAtOnce, end - start);
           absorb_into<scalar_t>(out.key, key, from_query, start, size);
@@ -258,7 +259,7 @@ struct AbsorbedAttention {
     T* const to = out.mutable_data_ptr<T>() + start * width;
     for (int64_t head = 0; head < heads; ++head) {
       const int64_t at = head * head_dims();
-      product<T, false>(
+      small_product<T, false>(
           from + at, dims, 1, by + at * columns, columns, to + head * columns, width, size, head_dims(), columns);
     }
   }
@@ -291,7 +292,7 @@ struct AbsorbedAttention {
   }
 
   // Softmax over the keys of each head of a row of dot products (keys, heads); writes the logarithms of the sums of
-  // exponentials.
+  // exponentials. `largest` has room for a number a head.
   template <typename T>
   static void softmax_of_heads(
       T* x, const T* offset, const std::vector<T>& padding, int64_t heads, T scale, T* largest, T* sums) {
@@ -325,6 +326,7 @@ struct AbsorbedAttention {
       sums[head] = largest[head] + std::log(total);
       largest[head] = T(1) / total;
     }
+    // No longer the largest ones.
     const T* const factor = largest;
     for (int64_t key = 0; key < keys; ++key) {
       T* const row = x + key * heads;

@@ -63,12 +63,12 @@ struct Items {
 };
 
 template <typename T>
-mesm::Rows<const T> head_of(const Tensor& x, int64_t item, int64_t head) {
+mesm::HeadRows<const T> head_of(const Tensor& x, int64_t item, int64_t head) {
   return {x.const_data_ptr<T>() + item * x.stride(0) + head * x.stride(2), x.stride(1)};
 }
 
 template <typename T>
-mesm::Rows<T> head_to(const Tensor& x, int64_t item, int64_t head) {
+mesm::HeadRows<T> head_to(const Tensor& x, int64_t item, int64_t head) {
   return {x.mutable_data_ptr<T>() + item * x.stride(0) + head * x.stride(2), x.stride(1)};
 }
 

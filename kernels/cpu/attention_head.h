@@ -6,11 +6,15 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <limits>
 #include <vector>
 
 #include "philox.h"
+#include "small_product.h"
 
 namespace mesm {
 
@@ -38,90 +42,6 @@ inline float exponential(float x) {
   return y * scale;
 }
 inline double exponential(double x) { return std::exp(x); }
-
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
-#else
-constexpr int kVectorBytes = 32;
-#endif
-
-template <typename T>
-struct Vector {
-  static constexpr int kSize = kVectorBytes / sizeof(T);
-  typedef T Type __attribute__((vector_size(kVectorBytes)));
-};
-
-// Columns of a product that are kept in registers, and how long a buffer's rows must be so that none of them is cut.
-template <typename T>
-constexpr int kColumns = 2 * Vector<T>::kSize;
-
-template <typename T>
-inline int64_t padded(int64_t columns) {
-  return (columns + kColumns<T> - 1) / kColumns<T> * kColumns<T>;
-}
-
-template <typename T, int Rows, bool Adds>
-inline void product_tile(
-    const T* a, int64_t a_row, int64_t a_column, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t inner) {
-  using V = typename Vector<T>::Type;
-  constexpr int kSize = Vector<T>::kSize;
-  V sums[Rows][2] = {};
-  for (int64_t k = 0; k < inner; ++k) {
-    V left, right;
-    std::memcpy(&left, b + k * b_row, sizeof left);
-    std::memcpy(&right, b + k * b_row + kSize, sizeof right);
-#pragma GCC unroll 6
-    for (int i = 0; i < Rows; ++i) {
-      const T factor = a[i * a_row + k * a_column];
-      sums[i][0] += factor * left;
-      sums[i][1] += factor * right;
-    }
-  }
-#pragma GCC unroll 6
-  for (int i = 0; i < Rows; ++i) {
-    T* const to = c + i * c_row;
-    if (Adds) {
-      V left, right;
-      std::memcpy(&left, to, sizeof left);
-      std::memcpy(&right, to + kSize, sizeof right);
-      sums[i][0] += left;
-      sums[i][1] += right;
-    }
-    std::memcpy(to, &sums[i][0], sizeof(V));
-    std::memcpy(to + kSize, &sums[i][1], sizeof(V));
-  }
-}
-
-// c (rows, columns) = or += a (rows, inner) b (inner, columns). Rows of b and c are contiguous, a lies in any way.
-template <typename T, bool Adds>
-inline void product(
-    const T* a, int64_t a_row, int64_t a_column, const T* b, int64_t b_row, T* c, int64_t c_row,
-    int64_t rows, int64_t inner, int64_t columns) {
-  constexpr int kRows = 6;
-  int64_t column = 0;
-  for (; column + kColumns<T> <= columns; column += kColumns<T>) {
-    int64_t row = 0;
-    for (; row + kRows <= rows; row += kRows) {
-      product_tile<T, kRows, Adds>(
-          a + row * a_row, a_row, a_column, b + column, b_row, c + row * c_row + column, c_row, inner);
-    }
-    for (; row + 2 <= rows; row += 2) {
-      product_tile<T, 2, Adds>(
-          a + row * a_row, a_row, a_column, b + column, b_row, c + row * c_row + column, c_row, inner);
-    }
-    for (; row < rows; ++row) {
-      product_tile<T, 1, Adds>(
-          a + row * a_row, a_row, a_column, b + column, b_row, c + row * c_row + column, c_row, inner);
-    }
-  }
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t j = column; j < columns; ++j) {
-      T sum = Adds ? c[row * c_row + j] : T(0);
-      for (int64_t k = 0; k < inner; ++k) sum += a[row * a_row + k * a_column] * b[k * b_row + j];
-      c[row * c_row + j] = sum;
-    }
-  }
-}
 
 // Rows (rows, dims) as (dims, padded rows), zeros at the end.
 template <typename T>
@@ -179,7 +99,7 @@ inline void softmax_row_backward(
     uint64_t seed,
     double p) {
   const uint32_t threshold = threshold_of(p);
-  const T kept = static_cast<T>(1 / (1 - p));
+  const T keep_scale = static_cast<T>(1 / (1 - p));
   const auto work = [=](int64_t start, auto count, const uint32_t* words) {
     T* __restrict const at = x + start;
     T* __restrict const grads = gradient + start;
@@ -189,7 +109,7 @@ inline void softmax_row_backward(
       const T difference = at[i] * scale - sum;
       // Above 0 by a rounding error at most.
       const T y = exponential(difference > T(0) ? T(0) : difference);
-      const T weight = pad[i] == T(0) ? y : T(0), dropped = weight * (words[i] < threshold ? T(0) : kept);
+      const T weight = pad[i] == T(0) ? y : T(0), dropped = weight * (words[i] < threshold ? T(0) : keep_scale);
       grads[i] = scale * (dropped * grads[i] - weight * delta);
       at[i] = dropped;
     }
@@ -199,7 +119,7 @@ inline void softmax_row_backward(
 
 // Rows of a head: its numbers lie together in each of them.
 template <typename T>
-struct Rows {
+struct HeadRows {
   T* data;
   int64_t stride;
   T* row(int64_t i) const { return data + i * stride; }
@@ -217,7 +137,7 @@ struct Drop {
 
 template <typename T>
 struct Head {
-  Rows<const T> query, key, value;
+  HeadRows<const T> query, key, value;
   // 0 where a key is valid, else -inf.
   const T* padding;
   int64_t queries, keys, dims, value_dims;
@@ -228,7 +148,7 @@ struct Head {
   static int64_t blocks(int64_t queries, int64_t keys) { return queries * blocks_of(keys); }
 
   // Writes what each query attends to, and one number a query for the backward pass. `room` grows as needed.
-  void forward(Rows<T> out, T* sums, std::vector<T>& room) const {
+  void forward(HeadRows<T> out, T* sums, std::vector<T>& room) const {
     const int64_t width = padded<T>(keys);
     room.resize((dims + kQueries) * width);
     T* const keys_across = room.data();
@@ -242,19 +162,19 @@ struct Head {
         sums[start + i] = softmax_row(row, padding, keys, scale);
         if (drop.p > 0) drop_row(row, row, keys, first_block(start + i), drop.seed, drop.p);
       }
-      product<T, false>(
+      small_product<T, false>(
           weights, width, 1, value.data, value.stride, out.row(start), out.stride, size, keys, value_dims);
     }
   }
 
   // Writes the gradient of the queries, and adds those of the keys and values to what is there.
   void backward(
-      Rows<const T> above,
-      Rows<const T> out,
+      HeadRows<const T> above,
+      HeadRows<const T> out,
       const T* sums,
-      Rows<T> grad_query,
-      Rows<T> grad_key,
-      Rows<T> grad_value,
+      HeadRows<T> grad_query,
+      HeadRows<T> grad_key,
+      HeadRows<T> grad_value,
       std::vector<T>& room) const {
     const int64_t width = padded<T>(keys);
     room.resize((dims + value_dims + 2 * kQueries) * width);
@@ -267,7 +187,7 @@ struct Head {
     for (int64_t start = 0; start < queries; start += kQueries) {
       const int64_t size = std::min(kQueries, queries - start);
       dot_products(start, size, keys_across, weights, width);
-      product<T, false>(
+      small_product<T, false>(
           above.row(start), above.stride, 1, values_across, width, gradients, width, size, value_dims, width);
       for (int64_t i = 0; i < size; ++i) {
         const T* const of_row = above.row(start + i);
@@ -279,19 +199,19 @@ struct Head {
             weights + i * width, gradients + i * width, padding, keys, scale, sums[start + i], delta,
             first_block(start + i), drop.seed, drop.p);
       }
-      product<T, true>(
+      small_product<T, true>(
           weights, 1, width, above.row(start), above.stride, grad_value.data, grad_value.stride, keys, size,
           value_dims);
-      product<T, true>(
+      small_product<T, true>(
           gradients, 1, width, query.row(start), query.stride, grad_key.data, grad_key.stride, keys, size, dims);
-      product<T, false>(
+      small_product<T, false>(
           gradients, width, 1, key.data, key.stride, grad_query.row(start), grad_query.stride, size, keys, dims);
     }
   }
 
  private:
   void dot_products(int64_t start, int64_t size, const T* keys_across, T* weights, int64_t width) const {
-    product<T, false>(query.row(start), query.stride, 1, keys_across, width, weights, width, size, dims, width);
+    small_product<T, false>(query.row(start), query.stride, 1, keys_across, width, weights, width, size, dims, width);
   }
 
   uint64_t first_block(int64_t query_row) const { return drop.first_block + query_row * blocks_of(keys); }

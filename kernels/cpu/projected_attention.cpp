@@ -161,7 +161,7 @@ Kept projected_attention_cpu(
         const int64_t item = unit / heads, head = unit % heads, first = layout.query_ends[item];
         const int64_t queries = layout.queries_of(item);
         if (queries == 0) continue;
-        const mesm::Rows<scalar_t> to{
+        const mesm::HeadRows<scalar_t> to{
             attended.mutable_data_ptr<scalar_t>() + first * dims + head * head_dims, dims};
         if (!layout.padding(item, padding)) {
           to.clear(0, queries, head_dims);
@@ -239,15 +239,15 @@ void attend_backward(
       for (int64_t unit = begin; unit < end; ++unit) {
         const int64_t key_item = unit / heads, head = unit % heads;
         const int64_t at_key = layout.key_ends[key_item] * dims + head * head_dims;
-        const mesm::Rows<scalar_t> to_key{grad_key.mutable_data_ptr<scalar_t>() + at_key, dims};
-        const mesm::Rows<scalar_t> to_value{grad_value.mutable_data_ptr<scalar_t>() + at_key, dims};
+        const mesm::HeadRows<scalar_t> to_key{grad_key.mutable_data_ptr<scalar_t>() + at_key, dims};
+        const mesm::HeadRows<scalar_t> to_value{grad_value.mutable_data_ptr<scalar_t>() + at_key, dims};
         to_key.clear(0, layout.keys_of(key_item), head_dims);
         to_value.clear(0, layout.keys_of(key_item), head_dims);
         for (const int64_t item : layout.members[key_item]) {
           const int64_t first = layout.query_ends[item], queries = layout.queries_of(item);
           if (queries == 0) continue;
           const int64_t at = first * dims + head * head_dims;
-          const mesm::Rows<scalar_t> to{grad_query.mutable_data_ptr<scalar_t>() + at, dims};
+          const mesm::HeadRows<scalar_t> to{grad_query.mutable_data_ptr<scalar_t>() + at, dims};
           if (!layout.padding(item, padding)) {
             to.clear(0, queries, head_dims);
             continue;
@@ -267,8 +267,8 @@ void attend_backward(
   });
   project_backward(
       grad_query, query, layout.query_rows, query_weight, to_query, false, query_weight_sums, grad_query_bias, bfloat16);
-  grad_query_weight.copy_(query_weight_sums.total());
-  grad_out_weight.copy_(out_weight_sums.total());
+  query_weight_sums.total_into(grad_query_weight);
+  out_weight_sums.total_into(grad_out_weight);
 }
 
 // Gradients of query, position, key, value, in_weight, in_bias, out_weight and out_bias; empty where there is no input.
@@ -364,8 +364,8 @@ Gradients projected_attention_backward_cpu(
       bias_part(2),
       bfloat16);
   const Tensor bias_sums = grad_biases.sum(0);
-  grad_weights[1].copy_(key_weight_sums.total());
-  grad_weights[2].copy_(value_weight_sums.total());
+  key_weight_sums.total_into(grad_weights[1]);
+  value_weight_sums.total_into(grad_weights[2]);
   const Tensor nothing = at::empty({0}, query.options());
   return {
       to_query,

@@ -116,8 +116,8 @@ class ThreadSums {
     }
   }
 
-  // The sum of the shares, in the memory of one of them.
-  at::Tensor total() const {
+  // The sum of the shares, in the memory of one of them; to be called once.
+  at::Tensor total() {
     at::Tensor out;
     for (const at::Tensor& share : shares_) {
       if (!share.defined()) continue;
@@ -129,6 +129,8 @@ class ThreadSums {
     }
     return out.defined() ? out : at::zeros({rows_, columns_}, options_);
   }
+
+  void total_into(at::Tensor out) { out.copy_(total()); }
 
  private:
   at::TensorOptions options_;

@@ -9,6 +9,17 @@ from mesm_plugin.models.layers import MLP
 from mesm_plugin.registry import MODELS
 
 
+def _is_plain_linear(projection: nn.Module) -> bool:
+    """Whether the layer's weights may be used without calling it."""
+    return isinstance(projection, nn.Linear) and projection.bias is not None and replaceable(projection)
+
+
+def _dot_products(clips: Tensor, token: Tensor) -> Tensor:
+    """Of clips (P, Lv, D) with the token (P, D) of their pair, (P, Lv)."""
+    # Of the ways to lay out (P, D, 1) this is the fast one.
+    return (clips @ token[:, None].mT)[..., 0]
+
+
 @MODELS.register_module()
 class GlobalTokenSaliencyHead(nn.Module):
     """Scaled dot product of each clip with the global token, both projected (QD-DETR, released MESM).
@@ -33,14 +44,14 @@ class GlobalTokenSaliencyHead(nn.Module):
                 "GlobalTokenSaliencyHead needs a global token: use GlobalTokenEncoder as the encoder, or "
                 "MLPSaliencyHead as the saliency head"
             )
-        token = self.token_projection(token)[:, :, None]
-        if replaceable(self.clip_projection):
+        token = self.token_projection(token)
+        if _is_plain_linear(self.clip_projection):
             # (W c + b) . t = c . (W^T t) + b . t projects one token instead of all clips.
-            weight, bias = self.clip_projection.weight, self.clip_projection.bias
-            scores = clips @ (weight.t() @ token) + (bias @ token)[:, None]
+            offset = token @ self.clip_projection.bias
+            scores = _dot_products(clips, token @ self.clip_projection.weight) + offset[:, None]
         else:
-            scores = self.clip_projection(clips) @ token
-        return scores[..., 0] * clips.shape[-1] ** -0.5
+            scores = _dot_products(self.clip_projection(clips), token)
+        return scores * clips.shape[-1] ** -0.5
 
 
 @MODELS.register_module()
@@ -75,6 +86,9 @@ class SummedSaliencyHead(nn.Module):
 
     def forward(self, clips: Tensor, token: Tensor | None) -> Tensor:
         """Scores clips (P, Lv, D), whatever the global token; returns logits (P, Lv)."""
-        # The sum of products is a product by the sum.
-        scores = clips @ self.projection.weight.sum(dim=0) + self.projection.bias.sum()
+        if _is_plain_linear(self.projection):
+            # The sum of products is a product by the sum.
+            scores = clips @ self.projection.weight.sum(dim=0) + self.projection.bias.sum()
+        else:
+            scores = self.projection(clips).sum(dim=-1)
         return scores * clips.shape[-1] ** -0.5

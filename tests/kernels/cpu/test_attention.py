@@ -36,10 +36,13 @@ def operator(
     return torch.ops.mesm_plugin.attention(query, key, value, mask, query_mask, 5, p, 0.4)[0]
 
 
-@pytest.mark.parametrize(("items", "queries", "keys"), SIZES)
+# The channels of a head are taken by vectors of several sizes, and by single ones.
+@pytest.mark.parametrize(
+    ("items", "queries", "keys", "dims"), [(*size, 8) for size in SIZES] + [(3, 13, 41, dims) for dims in (1, 23, 60)]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equals_the_reference(items: int, queries: int, keys: int, dtype: torch.dtype) -> None:
-    *inputs, mask = make(items, queries, keys, dtype=dtype)
+def test_equals_the_reference(items: int, queries: int, keys: int, dims: int, dtype: torch.dtype) -> None:
+    *inputs, mask = make(items, queries, keys, dims=dims, dtype=dtype)
     exact = [x.detach().double().requires_grad_() for x in inputs]
     ours, truth = operator(*inputs, mask), attend(*exact, mask, 0.4)
     tolerance = 2e-6 if dtype == torch.float32 else 1e-12

@@ -24,7 +24,19 @@ def test_global_token_head() -> None:
         head(clips, None)
 
 
+@pytest.mark.parametrize("projection", [torch.nn.Linear(4, 4, bias=False), torch.nn.LayerNorm(4)])
+def test_another_projection_is_called(projection: torch.nn.Module) -> None:
+    head, clips, token = GlobalTokenSaliencyHead(4), torch.randn(2, 5, 4), torch.randn(2, 4)
+    head.clip_projection = projection
+    expected = torch.einsum("pld,pd->pl", projection(clips), head.token_projection(token)) / 2
+    torch.testing.assert_close(head(clips, token), expected)
+
+
 def test_summed_head_sums_projected_channels() -> None:
     head = SummedSaliencyHead(4)
     clips = torch.randn(2, 5, 4)
-    torch.testing.assert_close(head(clips, None), head.projection(clips).sum(dim=2) / 2)
+    expected = head.projection(clips).sum(dim=2) / 2
+    torch.testing.assert_close(head(clips, None), expected)
+    # A projection that is changed from outside is called.
+    head.projection.register_forward_hook(lambda _layer, _args, out: 2 * out)
+    torch.testing.assert_close(head(clips, None), 2 * expected)

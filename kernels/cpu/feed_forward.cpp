@@ -221,7 +221,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> feed_forward_cpu(
   const bool norms = gamma.has_value();
   // Their shape does not depend on the mask; pages behind the last valid row are never touched.
   const at::TensorOptions hidden_options = mesm::factor_options(x, bfloat16);
-  const Tensor before = at::empty({keeps ? mesm::whole_steps(x.size(0), bfloat16) : 0, hidden}, hidden_options);
+  const Tensor before = at::empty({keeps ? x.size(0) : 0, hidden}, hidden_options);
   const Tensor sums = at::empty({keeps && norms ? x.size(0) : 0, dims}, x.options());
   const Tensor moments = at::empty({keeps && norms ? x.size(0) : 0, 2}, x.options());
   Tensor out = at::empty({x.size(0), dims}, x.options());
